@@ -123,6 +123,11 @@ fn explain<P: Operation>(
             None => "ranked by the model: this problem is not measured here".to_owned(),
         }
     ))?;
+    if let Some(factor) = plan.factor() {
+        say(format_args!(
+            "factor:  {factor} on this card; each estimate is multiplied by that of its family"
+        ))?;
+    }
     say(format_args!(
         "launch:  tile {}x{}x{} (gemm_m x gemm_n x gemm_k), {} of {} threads, {} of shared \
          memory per block",
@@ -163,6 +168,7 @@ fn explain<P: Operation>(
             "amount": number(Some(tuned_kernel.amount)),
             "of": tuned_kernel.of,
         })),
+        "factor": number(plan.factor().map(|factor| factor.value())),
         "tile": [kernel.tile_m, kernel.tile_n, kernel.tile_k],
         "grid": plan.grid(),
         "block": plan.kernel().threads,
@@ -181,26 +187,28 @@ fn explain<P: Operation>(
 
 /// Prints the tables of the kernels that accept and of those that refuse.
 fn candidates<P: Operation>(plan: &Plan<P>) -> Result<(), Failure> {
+    let calibrated = plan.factor().is_some();
     let ranked: Vec<Vec<String>> = plan
         .accepted()
         .enumerate()
-        .map(|(rank, c)| ranked_row(rank, c))
+        .map(|(rank, c)| ranked_row(rank, c, calibrated))
         .collect();
-    say(table(
-        &[
-            ("accepts", Align::Left),
-            ("blocks", Align::Right),
-            ("splits", Align::Right),
-            ("waves", Align::Right),
-            ("tile efficiency", Align::Right),
-            ("workspace", Align::Right),
-            ("arithmetic", Align::Right),
-            ("memory", Align::Right),
-            ("packing", Align::Right),
-            ("rank by", Align::Right),
-        ],
-        ranked,
-    ))?;
+    let mut headings = vec![
+        ("accepts", Align::Left),
+        ("blocks", Align::Right),
+        ("splits", Align::Right),
+        ("waves", Align::Right),
+        ("tile efficiency", Align::Right),
+        ("workspace", Align::Right),
+        ("arithmetic", Align::Right),
+        ("memory", Align::Right),
+        ("packing", Align::Right),
+    ];
+    if calibrated {
+        headings.push(("factor", Align::Right));
+    }
+    headings.push(("rank by", Align::Right));
+    say(table(&headings, ranked))?;
     // Kernels that could have run come first; those for another type or layout are obvious
     // refusals.
     let mut refused: Vec<&Candidate> = plan.refused().collect();
@@ -226,21 +234,30 @@ fn candidates<P: Operation>(plan: &Plan<P>) -> Result<(), Failure> {
     ))
 }
 
-/// A row of the table of kernels that accept.
-fn ranked_row(rank: usize, candidate: &Candidate) -> Vec<String> {
+/// A row of the table of kernels that accept; with the family's factor if the model is calibrated.
+fn ranked_row(rank: usize, candidate: &Candidate, calibrated: bool) -> Vec<String> {
     let mut row = vec![format!("{}. {}", rank + 1, candidate.id.kernel().name())];
     match &candidate.evaluation {
-        Ok(score) => row.extend([
-            grouped(score.blocks),
-            score.split_k.to_string(),
-            format!("{:.2}", score.waves),
-            format!("{:.1}%", score.tile_efficiency * 100.0),
-            bytes(score.workspace),
-            format!("{:.2}", score.arithmetic_us),
-            format!("{:.2}", score.memory_us),
-            format!("{:.2}", score.pack_us),
-            format!("{:.2}", score.us),
-        ]),
+        Ok(score) => {
+            row.extend([
+                grouped(score.blocks),
+                score.split_k.to_string(),
+                format!("{:.2}", score.waves),
+                format!("{:.1}%", score.tile_efficiency * 100.0),
+                bytes(score.workspace),
+                format!("{:.2}", score.arithmetic_us),
+                format!("{:.2}", score.memory_us),
+                format!("{:.2}", score.pack_us),
+            ]);
+            if calibrated {
+                row.push(
+                    candidate
+                        .factor
+                        .map_or_else(|| "-".to_owned(), |factor| format!("{:.3}", factor.value())),
+                );
+            }
+            row.push(format!("{:.2}", score.us));
+        }
         Err(why) => row.push(why.to_string()),
     }
     row
@@ -252,6 +269,7 @@ fn ranked_json(candidate: &Candidate) -> Option<Value> {
     Some(json!({
         "kernel": candidate.id.kernel().name(),
         "us": number(Some(score.us)),
+        "factor": number(candidate.factor.map(|factor| factor.value())),
         "arithmetic_us": number(Some(score.arithmetic_us)),
         "memory_us": number(Some(score.memory_us)),
         "pack_us": number(Some(score.pack_us)),

@@ -1,8 +1,9 @@
 //! The command line: `bottleneck` (savings of a bottleneck, shown and checked), `verify` (cases
 //! against their stored results, on this device), `explain` (the plan of a problem, with reasons),
-//! `counters` (its counters on the emulator), `tune` (the fastest kernel, measured), `nets` (whole
-//! networks), `classify` (classes of an image) and `era` (AlexNet compared with this machine's
-//! processor) and `run-all` (every kernel and the first rows of a device, in stated minutes).
+//! `counters` (its counters on the emulator), `tune` (the fastest kernel, measured), `calibrate` (the
+//! cost model compared with measured rows), `nets` (whole networks), `classify` (classes of an
+//! image), `era` (AlexNet compared with this machine's processor) and `run-all` (every kernel and
+//! the first rows of a device, in stated minutes).
 //!
 //! Exit codes: 0 all well; 1 a check failed; 2 wrong usage or unreadable input; 3 no device, or a
 //! device error; of `run-all` 128 and the number of the signal that ended it.
@@ -11,6 +12,7 @@
 
 mod args;
 mod bottleneck;
+mod calibrate;
 mod classify;
 mod counters;
 mod device;
@@ -43,6 +45,7 @@ fn main() -> ExitCode {
         Command::Explain(args) => explain::command(&cli.global, &args),
         Command::Counters(args) => counters::command(&cli.global, &args),
         Command::Tune(args) => tune::command(&cli.global, &args),
+        Command::Calibrate(args) => calibrate::command(&cli.global, &args),
         Command::Nets(args) => nets::command(&cli.global, &args),
         Command::Classify(args) => classify::command(&cli.global, &args),
         Command::Era(args) => era::command(&cli.global, &args),

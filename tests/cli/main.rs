@@ -1,5 +1,6 @@
 //! The command line `warpconv`, in processes of its own.
 
+mod calibrate;
 mod command;
 mod commands;
 mod counters;

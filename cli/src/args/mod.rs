@@ -68,6 +68,8 @@ pub enum Command {
     Counters(CountersArgs),
     /// Measure every accepted kernel with every split-K, and store the fastest ones for plans
     Tune(TuneArgs),
+    /// Compare measured rows with the cost model, and store a factor per family of kernels for plans
+    Calibrate(CalibrateArgs),
     /// Compute whole networks, naive and bottlenecked, check them, and draw accuracy against
     /// operations
     Nets(NetsArgs),
@@ -290,6 +292,27 @@ pub struct TuneArgs {
     #[arg(long, value_name = "BYTES", value_parser = count)]
     pub workspace: Option<u64>,
     /// Do not store the results
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// Options of `calibrate`.
+#[derive(Args, Debug)]
+pub struct CalibrateArgs {
+    /// results.tar.gz of `run-all`, or a file of rows that the benchmarks wrote (JSON lines)
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// Tuning file to write; the card's earlier factors there are replaced [default: that of
+    /// --tuning]
+    #[arg(long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Leave out rows whose id contains this text; several times for several texts
+    #[arg(long, value_name = "TEXT")]
+    pub exclude: Vec<String>,
+    /// Also take rows of another build of this crate, whose kernels may be others
+    #[arg(long)]
+    pub any_build: bool,
+    /// Do not store the factors
     #[arg(long)]
     pub dry_run: bool,
 }

@@ -4,7 +4,7 @@
 //! s of processor time, 1 GB of resident memory.
 //!
 //! Not here: PTX modules, which only a build with `WARPCONV_PTX_FILES` reads (the emulator's `fuzz`
-//! has their text), and rows of benchmarks, which the tests of `bench/` have.
+//! has their text).
 
 #![cfg(target_os = "linux")]
 
@@ -13,6 +13,7 @@ mod cases;
 mod fixture;
 mod kinds;
 mod pictures;
+mod results;
 mod shapes;
 mod tunings;
 mod weights;
