@@ -65,6 +65,12 @@ pub const PTX: Kind = regular(
     64 << 20,
     "name the folder that the build made",
 );
+/// Files of machine code (`sm_90.cubins`); those of one architecture have some 20 MB.
+pub const CUBINS: Kind = regular(
+    "a file of cubins",
+    256 << 20,
+    "name the folder that `cargo xtask cubins` made",
+);
 /// Records of the benchmarks, of some 500 bytes each.
 pub const ROWS: Kind = regular("a file of rows", 64 << 20, "split it");
 
@@ -260,7 +266,7 @@ mod tests {
         let made = std::process::Command::new("mkfifo").arg(&fifo).status();
         assert!(made.is_ok_and(|status| status.success()), "mkfifo");
         for kind in [
-            SHAPES, JSON, ARRAY, WEIGHTS, PICTURE, LABELS, TUNING, PTX, ROWS,
+            SHAPES, JSON, ARRAY, WEIGHTS, PICTURE, LABELS, TUNING, PTX, CUBINS, ROWS,
         ] {
             for (path, found) in [
                 (Path::new("/dev/zero"), "a device"),

@@ -4,6 +4,7 @@
 //! few milliseconds.
 
 use std::ops::Range;
+use std::path::PathBuf;
 
 use ptx_archive::Hasher;
 
@@ -28,18 +29,15 @@ include!(concat!(env!("OUT_DIR"), "/ptx.rs"));
 /// empty: no module of it has a text.
 #[allow(dead_code, reason = "only the table of such a build calls it")]
 fn from_folder() -> Vec<u8> {
-    let beside = || {
-        Some(
-            std::env::current_exe()
-                .ok()?
-                .parent()?
-                .parent()?
-                .join("ptx"),
-        )
-    };
-    let named = std::env::var_os("WARPCONV_PTX").map(std::path::PathBuf::from);
-    let folder = named.or_else(beside).unwrap_or_default();
+    let named = std::env::var_os("WARPCONV_PTX").map(PathBuf::from);
+    let folder = named.or_else(|| beside("ptx")).unwrap_or_default();
     files::bytes(&folder.join("modules.bin"), files::PTX).unwrap_or_default()
+}
+
+/// A folder of that name beside the program's own folder.
+pub(crate) fn beside(name: &str) -> Option<PathBuf> {
+    let program = std::env::current_exe().ok()?;
+    Some(program.parent()?.parent()?.join(name))
 }
 
 /// Unpacks the module of a kernel as it is handed to the driver; `None` if the catalog has no such
@@ -48,6 +46,11 @@ pub fn text(id: KernelId) -> Option<String> {
     let module = MODULES.get(id.0)?;
     let text = ptx_archive::unpack(PACKED.get(module.packed.clone())?)?;
     (Hasher::of(&text) == module.hash).then_some(text)
+}
+
+/// The hash of a module's text.
+pub(crate) fn hash(id: KernelId) -> Option<u64> {
+    MODULES.get(id.0).map(|module| module.hash)
 }
 
 /// The hashes of all modules' texts, in the order of the catalog.

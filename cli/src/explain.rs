@@ -1,9 +1,14 @@
-//! `explain`: the plan of a problem, the refused kernels with reasons, and the roofline's bound.
+//! `explain`: the plan of a problem, its loaded kernel, the refused kernels with reasons, and the
+//! roofline's bound.
+
+mod image;
 
 use std::fmt;
 
 use serde_json::{Value, json};
+use warpconv::device::Gpu;
 use warpconv::kernels::Math;
+use warpconv::launch::Launch;
 use warpconv::plan::{Candidate, Limits, Operation, Plan, Refusal};
 use warpconv::problem::notation::{self, Problem};
 use warpconv::problem::{Conv2d, Pool2d};
@@ -24,11 +29,11 @@ pub fn command(global: &Global, args: &ExplainArgs) -> Result<(), Failure> {
     let row = match &problem {
         Problem::Conv(conv) => {
             let plan = Plan::tuned(conv, capability, &limits, &tuning).map_err(Failure::device)?;
-            explain(&plan, conv, &conv_facts(conv))?
+            explain(&gpu, &plan, &conv_facts(conv), args.jit)?
         }
         Problem::Pool(pool) => {
             let plan = Plan::tuned(pool, capability, &limits, &tuning).map_err(Failure::device)?;
-            explain(&plan, pool, &pool_facts(pool))?
+            explain(&gpu, &plan, &pool_facts(pool), args.jit)?
         }
     };
     match json {
@@ -105,15 +110,29 @@ fn pool_facts(pool: &Pool2d) -> String {
 }
 
 /// Prints the plan and returns its JSON.
-fn explain<P: Operation>(
+fn explain<P: Launch + fmt::Display>(
+    gpu: &Gpu,
     plan: &Plan<P>,
-    problem: &impl fmt::Display,
     facts: &str,
+    jit: bool,
 ) -> Result<Value, Failure> {
-    let kernel = plan.kernel();
-    let roofline = plan.roofline();
-    say(format_args!("problem: {problem}"))?;
+    say(format_args!("problem: {}", plan.problem()))?;
     say(format_args!("         {facts}"))?;
+    choice(plan)?;
+    let image = image::explain(gpu, plan, jit)?;
+    say(format_args!(
+        "bound:   on an H200 at least {}: a prediction, not a measurement",
+        plan.roofline()
+    ))?;
+    candidates(plan)?;
+    let mut row = to_json(plan);
+    row["image"] = image;
+    Ok(row)
+}
+
+/// Prints the kernel and its launch.
+fn choice<P: Operation>(plan: &Plan<P>) -> Result<(), Failure> {
+    let kernel = plan.kernel();
     say(format_args!(
         "kernel:  {} ({}), {}",
         kernel.name(),
@@ -156,12 +175,14 @@ fn explain<P: Operation>(
             bytes(score.workspace)
         ))?;
     }
-    say(format_args!(
-        "bound:   on an H200 at least {roofline}: a prediction, not a measurement"
-    ))?;
-    candidates(plan)?;
-    Ok(json!({
-        "problem": problem.to_string(),
+    Ok(())
+}
+
+/// The plan in JSON.
+fn to_json<P: Operation + fmt::Display>(plan: &Plan<P>) -> Value {
+    let (kernel, roofline, score) = (plan.kernel(), plan.roofline(), plan.score());
+    json!({
+        "problem": plan.problem().to_string(),
         "kernel": kernel.name(),
         "tuned": plan.tuned_kernel().map(|tuned_kernel| json!({
             "by": tuned_kernel.by.to_string(),
@@ -182,7 +203,7 @@ fn explain<P: Operation>(
         "accepted": plan.accepted().map(|c| c.id.kernel().name()).collect::<Vec<_>>(),
         "ranking": plan.accepted().filter_map(ranked_json).collect::<Vec<_>>(),
         "refused": plan.refused().map(refusal_json).collect::<Vec<_>>(),
-    }))
+    })
 }
 
 /// Prints the tables of the kernels that accept and of those that refuse.

@@ -126,7 +126,7 @@ impl Archive {
     }
 }
 
-/// FNV-1a of texts. It finds files that went stale by accident; nobody gains from forging it.
+/// FNV-1a of texts and images. It finds files that went stale by accident; nobody gains from forging it.
 #[derive(Debug, Clone, Copy)]
 pub struct Hasher(u64);
 
@@ -138,12 +138,23 @@ impl Hasher {
         hasher.finish()
     }
 
+    /// The hash of an image: all its bytes.
+    pub(crate) fn of_bytes(image: &[u8]) -> u64 {
+        let mut hasher = Hasher::default();
+        image.iter().for_each(|&byte| hasher.add_byte(byte));
+        hasher.finish()
+    }
+
     /// Adds a text without its carriage returns, and an end mark so that neighbours do not run
     /// together.
     pub fn add(&mut self, text: &str) {
         for byte in text.bytes().filter(|&byte| byte != b'\r').chain([0]) {
-            self.0 = (self.0 ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+            self.add_byte(byte);
         }
+    }
+
+    fn add_byte(&mut self, byte: u8) {
+        self.0 = (self.0 ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
     }
 
     /// The hash of what was added.

@@ -7,16 +7,19 @@
 //! of what DEFLATE makes of the text, and [`unpack`] inflates a fraction of the bytes.
 //!
 //! An [`Archive`] holds packed modules with an index: hashes, and the shared memory that a module
-//! declares, which a planner needs without unpacking.
+//! declares, which a planner needs without unpacking. [`Cubins`] holds machine code in the same
+//! manner.
 
 #![deny(missing_docs)]
 
 mod archive;
+mod cubins;
 mod pack;
 mod shared;
 mod unpack;
 
 pub use archive::{Archive, ArchiveError, Entry, Hasher};
+pub use cubins::{Cubin, CubinEntry, Cubins, CubinsError};
 pub use pack::{PackError, pack};
 pub use shared::shared_bytes;
 pub use unpack::unpack;

@@ -92,7 +92,7 @@ pub(super) fn driver_version() -> Result<u32, Error> {
 }
 
 /// Capability of the context's device.
-pub(super) fn capability(context: &Arc<CudaContext>) -> Result<Capability, Error> {
+pub(super) fn capability(context: &CudaContext) -> Result<Capability, Error> {
     use sys::CUdevice_attribute as Attribute;
     let value = |attribute| {
         context
@@ -239,6 +239,11 @@ impl LoadedKernel {
     /// Image that was loaded.
     pub(crate) fn loaded(&self) -> &Loaded {
         self.module.loaded()
+    }
+
+    /// Shared-memory carve-out in percent; `None` if the driver chooses.
+    pub(crate) fn carveout(&self) -> Option<u32> {
+        self.module.carveout()
     }
 
     /// Log of the driver's compiler; empty if the driver gave none.

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use cudarc::driver::sys::CUresult;
 
+use super::cubins::Cubin;
 use crate::error::Error;
 use crate::files;
 use crate::kernels::KernelId;
@@ -25,6 +26,11 @@ pub const LOG_TARGET: &str = "warpconv::device";
 pub enum Loaded {
     /// The PTX of this build, compiled by the driver.
     Ptx,
+    /// Machine code of this build's PTX, assembled before.
+    Cubin {
+        /// Architecture that it is assembled for: `sm_80`, `sm_90a`.
+        target: String,
+    },
     /// PTX of the folder that `WARPCONV_OVERRIDE_PTX` names.
     Override {
         /// The folder as it is named.
@@ -36,6 +42,7 @@ impl fmt::Display for Loaded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Loaded::Ptx => f.write_str("PTX, compiled by the driver"),
+            Loaded::Cubin { target } => write!(f, "cubin {target}"),
             Loaded::Override { folder } => write!(f, "PTX of {}", folder.display()),
         }
     }
@@ -45,35 +52,59 @@ impl fmt::Display for Loaded {
 #[derive(Debug)]
 pub(super) struct Image {
     pub loaded: Loaded,
-    /// The text and its NUL.
-    pub text: CString,
+    /// A text with its NUL, or an ELF file.
+    bytes: Vec<u8>,
 }
 
 impl Image {
     /// An image of PTX. The texts of the build have no NUL; the driver refuses an empty text.
     pub(super) fn ptx(text: String) -> Image {
+        Image::text(Loaded::Ptx, CString::new(text).unwrap_or_default())
+    }
+
+    pub(super) fn cubin(cubin: Cubin) -> Image {
         Image {
-            loaded: Loaded::Ptx,
-            text: CString::new(text).unwrap_or_default(),
+            loaded: Loaded::Cubin {
+                target: cubin.target,
+            },
+            bytes: cubin.image,
         }
+    }
+
+    fn text(loaded: Loaded, text: CString) -> Image {
+        let bytes = text.into_bytes_with_nul();
+        Image { loaded, bytes }
+    }
+
+    /// The image's first byte. An image ends with a NUL, or is an ELF file that was stored whole.
+    pub(super) fn as_ptr(&self) -> *const u8 {
+        self.bytes.as_ptr()
+    }
+
+    pub(super) fn is_cubin(&self) -> bool {
+        matches!(self.loaded, Loaded::Cubin { .. })
+    }
+
+    /// The PTX version that the text asks for.
+    pub(super) fn version(&self) -> String {
+        ptx::version(&String::from_utf8_lossy(&self.bytes)).to_owned()
     }
 }
 
-/// Image of the kernel: the text of the folder that the variable names, else the build's.
+/// This build's text of the kernel.
+pub(super) fn own(id: KernelId) -> Image {
+    Image::ptx(ptx::text(id).unwrap_or_default())
+}
+
+/// The text of the folder that the variable names, if it has one for the kernel.
 ///
 /// # Errors
 /// [`Error::ModuleLoad`] if the variable names no folder, or the file cannot be read.
-pub(super) fn image(id: KernelId) -> Result<Image, Error> {
+pub(super) fn replacement(id: KernelId) -> Result<Option<Image>, Error> {
     let named = std::env::var_os(OVERRIDE).filter(|value| !value.is_empty());
-    let replaced = match named {
-        Some(folder) => replacement(id, Path::new(&folder))?,
-        None => None,
+    let Some(folder) = named.as_deref().map(Path::new) else {
+        return Ok(None);
     };
-    Ok(replaced.unwrap_or_else(|| Image::ptx(ptx::text(id).unwrap_or_default())))
-}
-
-/// The folder's text for the kernel, if it has one.
-fn replacement(id: KernelId, folder: &Path) -> Result<Option<Image>, Error> {
     let kernel = id.kernel().name();
     let failed = |code: CUresult, reason: String| Error::ModuleLoad {
         kernel: kernel.clone(),
@@ -104,5 +135,5 @@ fn replacement(id: KernelId, folder: &Path) -> Result<Option<Image>, Error> {
     let loaded = Loaded::Override {
         folder: folder.to_owned(),
     };
-    Ok(Some(Image { loaded, text }))
+    Ok(Some(Image::text(loaded, text)))
 }

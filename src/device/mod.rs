@@ -10,6 +10,7 @@
 //! compared with the one that was probed.
 
 mod context;
+mod cubins;
 mod driver;
 mod image;
 mod modules;

@@ -6,12 +6,14 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use cudarc::driver::{CudaContext, result, sys};
 
-use super::context::{LoadedKernel, driver_version};
+use super::context::{LoadedKernel, capability, driver_version};
+use super::cubins::DeviceCubins;
 use super::driver::{driver_error, message, unsupported_ptx};
-use super::image::{Image, Loaded, image};
+use super::emulator_is_loaded;
+use super::image::{Image, Loaded, own, replacement};
 use crate::error::Error;
+use crate::kernels::cost::resident;
 use crate::kernels::{Kernel, KernelId, kernels};
-use crate::ptx;
 
 /// A loaded module: its kernel, its image, and what the driver's compiler said.
 #[derive(Debug)]
@@ -19,6 +21,8 @@ pub(super) struct Module {
     function: Function,
     loaded: Loaded,
     jit_log: String,
+    /// Shared-memory carve-out in percent, where it is set.
+    carveout: Option<u32>,
 }
 
 /// A function of a module that lives as long as the context.
@@ -42,12 +46,18 @@ impl Module {
     pub(super) fn jit_log(&self) -> &str {
         &self.jit_log
     }
+
+    pub(super) fn carveout(&self) -> Option<u32> {
+        self.carveout
+    }
 }
 
 /// Loaded kernels of a context, one slot per kernel of the catalog.
 #[derive(Debug)]
 pub(super) struct Modules {
     loaded: Vec<OnceLock<Arc<Module>>>,
+    /// Machine code for the context's device, if a folder has it.
+    cubins: OnceLock<Option<DeviceCubins>>,
     /// Held while a module is being loaded, so that two threads do not load the same one.
     loading: Mutex<()>,
 }
@@ -59,6 +69,7 @@ impl Modules {
             .collect();
         Modules {
             loaded,
+            cubins: OnceLock::new(),
             loading: Mutex::new(()),
         }
     }
@@ -83,8 +94,33 @@ impl Modules {
         if let Some(module) = place.get() {
             return Ok(module.clone());
         }
-        let module = load(context, id.kernel(), image(id)?)?;
+        let module = self.load(context, id)?;
         Ok(place.get_or_init(|| Arc::new(module)).clone())
+    }
+
+    /// Loads the kernel: a text that replaces it, else machine code, else the build's text. Machine
+    /// code that the driver refuses is no error.
+    fn load(&self, context: &CudaContext, id: KernelId) -> Result<Module, Error> {
+        if let Some(image) = replacement(id)? {
+            return load(context, id.kernel(), image);
+        }
+        let cubins = self.cubins.get_or_init(|| {
+            // The emulator executes PTX alone.
+            let device = capability(context).ok().filter(|_| !emulator_is_loaded())?;
+            DeviceCubins::open(device.version())
+        });
+        let cubin = cubins
+            .as_ref()
+            .and_then(|cubins| Some((cubins, cubins.get(id)?)));
+        if let Some((cubins, cubin)) = cubin {
+            match load(context, id.kernel(), Image::cubin(cubin)) {
+                Err(error) if !matches!(error, Error::OutOfMemory { .. }) => {
+                    cubins.warn(id, &format!("the driver refuses its cubin: {error}"));
+                }
+                loaded => return loaded,
+            }
+        }
+        load(context, id.kernel(), own(id))
     }
 
     /// Loads `text` as the kernel, which must not be loaded yet.
@@ -115,11 +151,30 @@ fn load(context: &CudaContext, kernel: &Kernel, image: Image) -> Result<Module, 
         // launched.
         context.record_err(unsafe { result::module::unload(module) });
     }
+    let function = function?;
     Ok(Module {
-        function: function?,
+        function,
         loaded: image.loaded,
         jit_log,
+        carveout: set_carveout(context, kernel, function),
     })
+}
+
+/// Requests the largest shared-memory carve-out where the plan counts on two or more blocks per SM
+/// that stage their operands in dynamic shared memory. Returns the percentage if it is set: it is a
+/// hint, so a failure leaves the choice to the driver.
+///
+/// Kernels on CUDA cores keep the driver's choice, for they read rows of x through the L1 cache.
+fn set_carveout(context: &CudaContext, kernel: &Kernel, function: Function) -> Option<u32> {
+    use sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT as CARVEOUT;
+    const ALL: u32 = 100;
+    let device = capability(context).ok()?;
+    if kernel.dynamic_shared() == 0 || resident(kernel, &device) < 2 {
+        return None;
+    }
+    // SAFETY: the function's module lives as long as the context, which is bound to this thread.
+    let set = unsafe { result::function::set_function_attribute(function.0, CARVEOUT, ALL as i32) };
+    set.ok().map(|()| ALL)
 }
 
 /// Finds the module's kernel and sets its dynamic shared memory; above 48 KiB the size of a launch
@@ -157,12 +212,12 @@ fn load_data(kernel: &str, image: &Image) -> Result<(sys::CUmodule, String), Err
     .into_iter()
     .unzip();
     let mut module = ptr::null_mut();
-    // SAFETY: the image ends in NUL; the options have the values that the driver documents for
+    // SAFETY: the image is a text that ends in NUL, or a whole ELF file; the options have the values that the driver documents for
     // them, and the logs outlive the call with the room that was stated.
     let status = unsafe {
         sys::cuModuleLoadDataEx(
             &mut module,
-            image.text.as_ptr().cast(),
+            image.as_ptr().cast(),
             options.len() as u32,
             options.as_mut_ptr(),
             values.as_mut_ptr(),
@@ -180,9 +235,9 @@ fn load_data(kernel: &str, image: &Image) -> Result<(sys::CUmodule, String), Err
         reason = format!("{} is no module for this device: {reason}", image.loaded);
     }
     Err(match status {
-        sys::CUresult::CUDA_ERROR_UNSUPPORTED_PTX_VERSION => {
-            let (driver, text) = (driver_version().unwrap_or(0), image.text.to_string_lossy());
-            unsupported_ptx(kernel, driver, ptx::version(&text), &reason)
+        sys::CUresult::CUDA_ERROR_UNSUPPORTED_PTX_VERSION if !image.is_cubin() => {
+            let driver = driver_version().unwrap_or(0);
+            unsupported_ptx(kernel, driver, &image.version(), &reason)
         }
         sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY => Error::OutOfMemory {
             operation: "loading a module",

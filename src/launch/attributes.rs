@@ -19,6 +19,8 @@ pub struct FunctionAttributes {
     pub shared_bytes: u32,
     /// Most threads per block.
     pub max_threads: u32,
+    /// Shared-memory carve-out in percent of the most that an SM has; `None` if the driver chooses.
+    pub carveout: Option<u32>,
 }
 
 impl FunctionAttributes {
@@ -31,6 +33,7 @@ impl FunctionAttributes {
             shared_bytes: kernel.attribute(Attribute::CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES)?
                 + kernel.kernel().dynamic_shared(),
             max_threads: kernel.attribute(Attribute::CU_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK)?,
+            carveout: kernel.carveout(),
         })
     }
 }

@@ -150,6 +150,7 @@ fn explain_names_the_kernel_the_refused_and_the_bound() {
     );
     for word in [
         "kernel:",
+        "image:   PTX, compiled by the driver; ",
         "tile",
         "shared memory",
         "bound:",
@@ -162,6 +163,9 @@ fn explain_names_the_kernel_the_refused_and_the_bound() {
     let row = &json(&file)["rows"][0];
     assert_eq!(row["macs"].as_u64(), Some(128 * 56 * 56 * 64 * 64 * 9));
     assert!(row["kernel"].as_str().unwrap().contains("bf16_nhwc"));
+    assert_eq!(row["image"]["loaded"], "PTX, compiled by the driver");
+    assert_eq!(row["image"]["local_bytes"], 0);
+    assert!(row["image"]["registers"].as_u64().unwrap() > 0);
     assert!(
         row["refused"]
             .as_array()
@@ -190,6 +194,55 @@ fn explain_names_the_kernel_the_refused_and_the_bound() {
         ],
         0,
     );
+}
+
+#[test]
+fn explain_shows_the_loaded_kernel() {
+    let scratch = Scratch::new("explain-jit");
+    let folder = scratch.0.to_str().unwrap();
+    // A kernel of which two blocks share an SM, and one on CUDA cores.
+    let problem = "mb1ic64ih56oc64oh56kh3ph1+bf16+nhwc";
+    let device = ["--device", "emulator:90", "--tuning", "none"];
+    let (out, err) = expect(&[&["explain", "--jit", problem], &device[..]].concat(), 0);
+    assert_eq!(err, "");
+    for words in [
+        "driver:  ",
+        " of shared memory per block, at most ",
+        " threads per block, shared-memory carve-out of 100 %",
+        "log:     none: the emulator compiles nothing",
+    ] {
+        assert!(out.contains(words), "no `{words}` in\n{out}");
+    }
+    let (out, _) = expect(
+        &[&["explain", "--jit", "ic3oc4ih9kh3"], &device[..]].concat(),
+        0,
+    );
+    assert!(out.contains("carve-out left to the driver"), "{out}");
+
+    // A text that is no PTX: said without --jit, a device error with it.
+    let kernel = out
+        .split("kernel:  ")
+        .nth(1)
+        .unwrap()
+        .split(' ')
+        .next()
+        .unwrap();
+    std::fs::write(scratch.0.join(format!("{kernel}.ptx")), "no PTX").unwrap();
+    for (jit, code) in [(&[][..], 0), (&["--jit"], 3)] {
+        let output = Command::new(crate::paths::warpconv())
+            .args([&["explain", "ic3oc4ih9kh3"], jit, &device].concat())
+            .env("WARPCONV_OVERRIDE_PTX", folder)
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(code));
+        let text = [output.stdout, output.stderr].concat();
+        let text = String::from_utf8(text).unwrap();
+        let warning = format!("warning: {kernel} is taken from {folder}/{kernel}.ptx");
+        for words in [&*warning, "does not load (CUDA error 200)", "no .version"] {
+            assert!(text.contains(words), "no `{words}` in\n{text}");
+        }
+        assert_eq!(code == 0, text.contains("image:   none: "), "{text}");
+    }
 }
 
 #[test]

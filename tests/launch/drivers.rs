@@ -4,6 +4,8 @@
 //! rustc, and where there is a GPU, whose driver would be found too.
 #![cfg(all(target_os = "linux", feature = "emulator"))]
 
+mod cubins;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -23,7 +25,10 @@ struct Fake {
     devices: u32,
     version: u32,
     retain: u32,
+    /// Outcome of loading PTX.
     load: u32,
+    /// Outcome of loading an ELF file.
+    load_elf: u32,
     /// A function that it does not have.
     lacks: Option<&'static str>,
 }
@@ -35,6 +40,7 @@ const WORKS: Fake = Fake {
     version: 12_040,
     retain: 0,
     load: 0,
+    load_elf: 0,
     lacks: None,
 };
 
@@ -104,6 +110,7 @@ impl Fake {
             self.version,
             self.retain,
             self.load,
+            self.load_elf,
         ];
         let told: String = told.map(|number| format!("{number:06}")).concat();
         bytes[at..at + told.len()].copy_from_slice(told.as_bytes());
@@ -132,6 +139,23 @@ impl Outcome {
 /// Opens a device in a process whose linker finds the libraries in these folders, in this order;
 /// `None` if it cannot be told here.
 fn open(name: &str, choice: &str, folders: &[&[(&str, Fake)]]) -> Option<Outcome> {
+    open_by(
+        &std::env::current_exe().unwrap(),
+        name,
+        choice,
+        folders,
+        &[],
+    )
+}
+
+/// As [`open`], with this copy of the program and variables of the environment.
+fn open_by(
+    program: &Path,
+    name: &str,
+    choice: &str,
+    folders: &[&[(&str, Fake)]],
+    variables: &[(&str, &Path)],
+) -> Option<Outcome> {
     if gpu().kind() == DeviceKind::Gpu {
         return None;
     }
@@ -146,9 +170,10 @@ fn open(name: &str, choice: &str, folders: &[&[(&str, Fake)]]) -> Option<Outcome
         }
         path.push(folder);
     }
-    let output = Command::new(std::env::current_exe().unwrap())
+    let output = Command::new(program)
         .args(["--exact", "drivers::child", "--nocapture"])
         .env(OPEN, choice)
+        .envs(variables.iter().copied())
         .env("LD_LIBRARY_PATH", std::env::join_paths(path).unwrap())
         .output()
         .unwrap();
@@ -158,6 +183,23 @@ fn open(name: &str, choice: &str, folders: &[&[(&str, Fake)]]) -> Option<Outcome
     Some(Outcome(text.replace(&*root.0.to_string_lossy(), "ROOT")))
 }
 
+/// Prints the library's warnings.
+struct Printer;
+
+impl log::Log for Printer {
+    fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
+        metadata.target() == warpconv::device::LOG_TARGET
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        if self.enabled(record.metadata()) {
+            println!("{} {}", record.level(), record.args());
+        }
+    }
+
+    fn flush(&self) {}
+}
+
 /// Not a test by itself: opens the device and prints what came of it.
 #[test]
 fn child() {
@@ -165,13 +207,20 @@ fn child() {
         return;
     };
     let choice: DeviceChoice = choice.parse().unwrap();
+    let logger = log::set_logger(&Printer);
+    logger.unwrap();
+    log::set_max_level(log::LevelFilter::Warn);
     let opened = Gpu::open(&choice).and_then(|gpu| {
         println!("OPENED {}", gpu.kind());
         let plan = Plan::new(&small_conv(), gpu.capability())?;
         gpu.prepare(&plan)
     });
     match opened {
-        Ok(_) => println!("PREPARED"),
+        Ok(prepared) => {
+            println!("PREPARED");
+            println!("LOADED {}", prepared.loaded());
+            println!("LOG {}", prepared.jit_log());
+        }
         Err(error) => println!("ERROR {error:?}\n{error}"),
     }
 }

@@ -218,6 +218,9 @@ pub struct ExplainArgs {
     /// mb128ic64ih56oc64oh56kh3ph1+bf16+nhwc
     #[arg(required = true, value_name = "PROBLEM")]
     pub problem: String,
+    /// Also print what the driver reports of the loaded kernel, and its compiler's log
+    #[arg(long)]
+    pub jit: bool,
     /// Type of the tensors [default: the problem's, else f32]
     #[arg(long, value_enum)]
     pub dtype: Option<DTypeArg>,

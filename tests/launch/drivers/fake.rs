@@ -5,8 +5,8 @@ use std::ffi::{CStr, c_char, c_int, c_void};
 use std::ptr;
 
 /// The mark, then decimal numbers of six digits: what `cuInit` returns, the devices, the version,
-/// what `cuDevicePrimaryCtxRetain` and `cuModuleLoadDataEx` return.
-static TOLD: [u8; 50] = *b"FAKE-DRIVER-IS-TOLD:000000000001012040000000000000";
+/// what `cuDevicePrimaryCtxRetain` returns, what `cuModuleLoadDataEx` returns for PTX and for ELF.
+static TOLD: [u8; 56] = *b"FAKE-DRIVER-IS-TOLD:000000000001012040000000000000000000";
 
 fn told(place: usize) -> c_int {
     let from = 20 + 6 * place;
@@ -101,29 +101,34 @@ unsafe extern "C" fn cuStreamCreate(stream: *mut *mut c_void, _: u32) -> c_int {
     0
 }
 
-/// Options 5 and 6 are the buffer of the error log and its size.
+/// Prints the kind of each image. Options 3 and 5 are the buffers of the info log and the error
+/// log. As a driver does, it writes notes of PTX alone.
 #[unsafe(no_mangle)]
 unsafe extern "C" fn cuModuleLoadDataEx(
     _: *mut *mut c_void,
-    _: *const c_void,
+    image: *const c_void,
     count: u32,
     options: *const c_int,
     values: *const *mut c_void,
 ) -> c_int {
-    let log = c"ptxas fatal: the fake's log";
+    // SAFETY: by the driver API the caller passes an ELF file, or a text of a line at least.
+    let elf = unsafe { image.cast::<[u8; 4]>().read_unaligned() } == *b"\x7fELF";
+    eprintln!("THE FAKE LOADS {}", if elf { "ELF" } else { "PTX" });
+    let code = told(if elf { 5 } else { 4 });
     for i in 0..count as usize {
         // SAFETY: by the driver API the caller passes `count` options and as many values.
         let (option, value) = unsafe { (*options.add(i), *values.add(i)) };
-        if option == 5 {
-            let buffer = value.cast::<c_char>();
-            // SAFETY: the value of this option is a buffer of the size that option 6 states; the
-            // library passes thousands of bytes, the log is shorter and lies elsewhere.
-            unsafe {
-                ptr::copy_nonoverlapping(log.as_ptr(), buffer, log.to_bytes_with_nul().len())
-            };
-        }
+        let log = match option {
+            3 if code == 0 && !elf => c"ptxas info    : Used 42 registers",
+            5 if code != 0 => c"ptxas fatal: the fake's log",
+            _ => continue,
+        };
+        let buffer = value.cast::<c_char>();
+        // SAFETY: the value of these options is a buffer of the size that the option behind states;
+        // the library passes thousands of bytes, the log is shorter and lies elsewhere.
+        unsafe { ptr::copy_nonoverlapping(log.as_ptr(), buffer, log.to_bytes_with_nul().len()) };
     }
-    told(4)
+    code
 }
 
 macro_rules! succeed {
