@@ -4,6 +4,7 @@
 #[allow(dead_code, reason = "a build script has more than this needs")]
 #[path = "../../build.rs"]
 mod build;
+mod bundle;
 mod check;
 mod ci;
 mod command;
@@ -48,7 +49,7 @@ enum Task {
     /// Run the benchmarks: times on a GPU, counted instructions on the emulator
     Bench(BenchOptions),
     /// Pack tests, benchmarks and command line for a GPU machine without Rust (runs scripts/bundle)
-    Bundle(BundleOptions),
+    Bundle(bundle::Options),
     /// Run all steps of .ci/run, which installs the CUDA compilers that some of them need
     Ci(ci::Options),
     /// Count what is held down: long lines, public items, upward imports, bytes
@@ -72,12 +73,6 @@ struct BenchOptions {
     arguments: Vec<String>,
 }
 
-#[derive(Args)]
-struct BundleOptions {
-    /// The folder to write; default: target/bundle
-    folder: Option<PathBuf>,
-}
-
 fn main() -> ExitCode {
     match run(Cli::parse().task) {
         Ok(()) => ExitCode::SUCCESS,
@@ -97,7 +92,7 @@ fn run(task: Task) -> Result<(), Failure> {
         Task::Ptx(options) => ptx::run(&options),
         Task::Sass(options) => sass::run(&options),
         Task::Bench(options) => bench(&options),
-        Task::Bundle(options) => Command::new("scripts/bundle").args(options.folder).run(),
+        Task::Bundle(options) => bundle::run(&options),
         Task::Ci(options) => ci::run(&options),
         Task::Stats(options) => stats::run(&options),
     }
