@@ -1,5 +1,5 @@
-//! `warpconv verify --smoke`: the list, its checks, and what a broken kernel leaves. Everything runs
-//! on the emulator.
+//! `warpconv verify --smoke`: the list, its checks, and the records of a broken kernel. Everything
+//! runs on the emulator.
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -1,6 +1,6 @@
 //! Cases of convolutions.
 
-use warpconv::kernels::{Algorithm, Kernel};
+use warpconv::kernels::Kernel;
 use warpconv::problem::{Builder, Conv2d, FilterLayout, Padding};
 
 use super::{CHANNELS, Cases, PLAIN, SmokeProblem, before};
@@ -154,8 +154,8 @@ fn several_tiles(plain: &Conv2d, kernel: &Kernel) -> Option<Conv2d> {
     let (tile_m, tile_n) = (kernel.tile_m as usize, kernel.tile_n as usize);
     let c = plain.input().c();
     let builder = plain.to_builder();
-    if kernel.algorithm == Algorithm::Depthwise {
-        // Strips of rows, each of a warp's pixels.
+    if tile_n == 1 {
+        // No matrix product, but strips of rows, each of a warp's pixels.
         return builder.input(1, c, 2 * tile_m + 1, 35).build().ok();
     }
     let builder = builder.kernel(1, 1).padding(Padding::same(0));
@@ -164,10 +164,10 @@ fn several_tiles(plain: &Conv2d, kernel: &Kernel) -> Option<Conv2d> {
         1 => builder.input(1, c, image[0], image[1]).filters(tile_m + 1),
         _ => {
             let (group_c, group_k) = (plain.filter().c, plain.output().c() / plain.groups());
-            // Of small groups several share a tile.
-            let groups = match kernel.algorithm {
-                Algorithm::MmaSmallGroups => tile_m / (kernel.tile_k as usize).max(1) + 1,
-                _ => plain.groups(),
+            // On tensor cores small groups share a tile.
+            let groups = match kernel.algorithm.tensor() {
+                true => tile_m / (kernel.tile_k as usize).max(1) + 1,
+                false => plain.groups(),
             };
             builder
                 .input(1, groups * group_c, image[0], image[1])

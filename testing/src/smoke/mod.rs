@@ -132,30 +132,27 @@ struct Cases<'a> {
 }
 
 impl Cases<'_> {
+    /// Adds the cases of the operation that the kernel computes; what computes none packs filters.
     fn fill(&mut self) {
-        match self.kernel.kernel().algorithm {
-            Algorithm::Direct
-            | Algorithm::DirectFewChannels
-            | Algorithm::Pointwise
-            | Algorithm::Grouped
-            | Algorithm::SmallGroups
-            | Algorithm::Depthwise
-            | Algorithm::Mma
-            | Algorithm::MmaFewChannels
-            | Algorithm::MmaSmallGroups
-            | Algorithm::Wgmma
-            | Algorithm::WgmmaGather => conv::fill(self),
-            Algorithm::BottleneckSimt | Algorithm::Bottleneck | Algorithm::BottleneckWgmma => {
-                fused::bottlenecks(self);
-            }
-            Algorithm::MmaMultiConv => fused::branches(self),
-            Algorithm::MaxPool | Algorithm::AvgPool | Algorithm::GlobalPool => pool::fill(self),
-            Algorithm::PackFilter => elementwise::pack_filter(self),
-            Algorithm::Relu => elementwise::relu(self),
-            Algorithm::Lrn => elementwise::lrn(self),
-            Algorithm::Softmax => elementwise::softmax(self),
-            Algorithm::Tanh => elementwise::tanh(self),
-            Algorithm::Subsample => elementwise::subsample(self),
+        type Operations = [(fn(Algorithm) -> bool, fn(&mut Cases<'_>)); 9];
+        const OPERATIONS: Operations = [
+            (Conv2d::computed_by, |cases| conv::fill(cases)),
+            (Bottleneck2d::computed_by, |cases| fused::bottlenecks(cases)),
+            (Branches::computed_by, |cases| fused::branches(cases)),
+            (Pool2d::computed_by, |cases| pool::fill(cases)),
+            (Relu::computed_by, |cases| elementwise::relu(cases)),
+            (Lrn::computed_by, |cases| elementwise::lrn(cases)),
+            (Softmax::computed_by, |cases| elementwise::softmax(cases)),
+            (Tanh::computed_by, |cases| elementwise::tanh(cases)),
+            (Subsample::computed_by, |cases| {
+                elementwise::subsample(cases)
+            }),
+        ];
+        let algorithm = self.kernel.kernel().algorithm;
+        let mut all = OPERATIONS.iter();
+        match all.find(|(computed_by, _)| computed_by(algorithm)) {
+            Some((_, fill)) => fill(self),
+            None => elementwise::pack_filter(self),
         }
     }
 
