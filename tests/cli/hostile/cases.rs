@@ -52,7 +52,7 @@ fn json_at_its_limits() {
 #[test]
 fn values_that_nothing_can_be_computed_of() {
     const MUCH: &str = "1152921504606846976";
-    let table: [(&str, &str, &str, i32, &str); 12] = [
+    let table: [(&str, &str, &str, i32, &str); 13] = [
         (
             "maxpool_2x2_s2",
             "\"kernel\": [\n   2",
@@ -136,6 +136,13 @@ fn values_that_nothing_can_be_computed_of() {
             &format!("\"op\": \"conv2d{}\"", "+relu".repeat(100_000)),
             2,
             "100001 parts",
+        ),
+        (
+            "fused_conv_add_groups2_s2",
+            "\"f32\": {",
+            "\"f33\": {",
+            1,
+            "there is no rule for f32",
         ),
     ];
     for (case, from, to, code, word) in table {

@@ -33,17 +33,40 @@ pub(crate) fn execute<I: Isa>(cx: &mut Context, w: &mut Warp, m: u32, op: &Op) -
     Ok(if goes_on { Flow::Next } else { Flow::Changed })
 }
 
-/// The mask of the lanes of `m`, which must be the same for all and contain all of them.
-fn named(w: &Warp, m: u32, mask: Reg) -> Result<u32, Box<UnlocatedFault>> {
-    let masks = w.u32s(mask);
+/// The mask of the lanes of `m`, which must contain all of them; `None` if they form groups with a
+/// mask each. PTX requires one mask of the lanes that it names, not of the warp.
+///
+/// A group must be complete: one that also waits for lanes on another path is a fault here.
+fn named(w: &Warp, m: u32, mask: Reg) -> Result<Option<u32>, Box<UnlocatedFault>> {
+    let bad = |named| UnlocatedFault::warp(FaultKind::BadWarpMask { named, active: m });
     let named = w.first32(m, mask);
-    if m & !named != 0 || lanes(m).any(|i| masks[i] != named) {
-        return Err(UnlocatedFault::warp(FaultKind::BadWarpMask {
-            named,
-            active: m,
-        }));
+    if lanes(m).all(|i| w.u32s(mask)[i] == named) {
+        return if m & !named == 0 {
+            Ok(Some(named))
+        } else {
+            Err(bad(named))
+        };
     }
-    Ok(named)
+    for (group, named) in groups(w.u32s(mask), m) {
+        if group & !named != 0 || named & w.expected() & !group != 0 {
+            return Err(bad(named));
+        }
+    }
+    Ok(None)
+}
+
+/// The lanes of `m` that give the same mask, with it, in the order of their first lanes.
+fn groups(masks: &[u32; 32], m: u32) -> Vec<(u32, u32)> {
+    let mut found = Vec::new();
+    let mut left = m;
+    while left != 0 {
+        let named = masks[left.trailing_zeros() as usize & 31];
+        let group = lanes(left).filter(|&i| masks[i] == named);
+        let group = group.fold(0, |group, i| group | 1 << i);
+        found.push((group, named));
+        left &= !group;
+    }
+    found
 }
 
 /// Executes a collective operation for the lanes of `m`. Returns whether the split continues;
@@ -59,7 +82,12 @@ pub(crate) fn step(
         run(w, &[(op, m)], m);
         return Ok(true);
     }
-    let named = named(w, m, mask)?;
+    let Some(named) = named(w, m, mask)? else {
+        for (group, _) in groups(w.u32s(mask), m) {
+            run(w, &[(op, group)], group);
+        }
+        return Ok(true);
+    };
     let wanted = named & w.expected();
     if wanted & !m == 0 {
         run(w, &[(op, m)], m);
@@ -102,11 +130,11 @@ fn is_same(op: &Op, other: &Op) -> bool {
 
 /// `bar.warp.sync`. Returns whether the split continues.
 pub(crate) fn warp_sync(w: &mut Warp, m: u32, mask: Reg) -> Result<bool, Box<UnlocatedFault>> {
-    let named = named(w, m, mask)?;
-    if named & w.expected() & !m == 0 {
+    let waits = named(w, m, mask)?.filter(|named| named & w.expected() & !m != 0);
+    let Some(named) = waits else {
         w.sync_count = w.sync_count.wrapping_add(1);
         return Ok(true);
-    }
+    };
     wait(w, m, named, State::WarpSync(named))?;
     w.release();
     Ok(false)

@@ -218,7 +218,7 @@ fn one_lane_is_elected() {
     });
 }
 
-/// A mask names every lane that executes the instruction, and all lanes give the same.
+/// A mask names the lane that gives it, and all lanes that it names give the same.
 #[test]
 fn masks_that_differ_or_leave_out_a_lane_are_reported() {
     let wrong = |mask: &str, use_it: &str| {
