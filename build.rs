@@ -73,13 +73,24 @@ fn run() -> Result<(), Failure> {
         println!("cargo::rerun-if-changed={path}");
     }
     let kernels = root.join("kernels");
-    let modules = modules(&kernels)?;
-    let prebuilt = variable("WARPCONV_PREBUILT").is_some_and(|value| value != "0")
-        || variable("DOCS_RS").is_some();
+    let is_set = |name| variable(name).is_some_and(|value| value != "0");
+    let waits = match is_set("WARPCONV_WATCHDOG") {
+        true => Waits::Bounded,
+        false => Waits::Endless,
+    };
+    let modules = modules(&kernels, waits)?;
+    let prebuilt = is_set("WARPCONV_PREBUILT") || variable("DOCS_RS").is_some();
     let nvcc = if prebuilt { None } else { find_nvcc()? };
-    let entries = match nvcc {
-        Some(nvcc) => compile_all(&nvcc, &kernels, &out.join("modules"), &modules)?,
-        None => take_prebuilt(&kernels.join("prebuilt"), &modules)?,
+    let entries = match (nvcc, waits) {
+        (Some(nvcc), _) => compile_all(&nvcc, &kernels, &out.join(waits.folder()), &modules)?,
+        (None, Waits::Endless) => take_prebuilt(&kernels.join("prebuilt"), &modules)?,
+        (None, Waits::Bounded) => {
+            return Err(String::from(
+                "WARPCONV_WATCHDOG=1 compiles the kernels with bounded waits, of which there is no \
+                prebuilt PTX: unset WARPCONV_PREBUILT and point WARPCONV_NVCC at an nvcc, or unset \
+                WARPCONV_WATCHDOG",
+            ));
+        }
     };
     write_kernels(&out, &modules)?;
     write_table(&out, &entries)
@@ -96,8 +107,34 @@ pub fn make_archives(
     nvcc: Option<PathBuf>,
 ) -> Result<BTreeMap<String, Archive>, Failure> {
     let kernels = root.join("kernels");
-    let modules = modules(&kernels)?;
-    let found = match nvcc {
+    let modules = modules(&kernels, Waits::Endless)?;
+    let entries = compile_all(&pinned_nvcc(nvcc)?, &kernels, work, &modules)?;
+    let mut archives: BTreeMap<String, Archive> = BTreeMap::new();
+    for (module, entry) in modules.iter().zip(entries) {
+        let archive = archives.entry(archive_name(&module.kernel)).or_default();
+        archive.entries.push(entry);
+    }
+    Ok(archives)
+}
+
+/// Compiles modules with bounded waits, with the pinned nvcc, as [`make_archives`] does: those of
+/// the kernels that have waits and that `takes` is true of.
+#[allow(dead_code, reason = "xtask calls it")]
+pub fn make_watchdog_modules(
+    root: &Path,
+    work: &Path,
+    nvcc: Option<PathBuf>,
+    takes: impl Fn(&str) -> bool,
+) -> Result<Vec<Entry>, Failure> {
+    let kernels = root.join("kernels");
+    let mut modules = modules(&kernels, Waits::Bounded)?;
+    modules.retain(|module| module.includes_waits && takes(&module.id));
+    compile_all(&pinned_nvcc(nvcc)?, &kernels, work, &modules)
+}
+
+/// The pinned nvcc: `named`, or the one that is found.
+fn pinned_nvcc(named: Option<PathBuf>) -> Result<PathBuf, Failure> {
+    let found = match named {
         Some(nvcc) => Some(nvcc),
         None => find_nvcc()?,
     };
@@ -109,13 +146,7 @@ pub fn make_archives(
             nvcc.display()
         ));
     }
-    let entries = compile_all(&nvcc, &kernels, work, &modules)?;
-    let mut archives: BTreeMap<String, Archive> = BTreeMap::new();
-    for (module, entry) in modules.iter().zip(entries) {
-        let archive = archives.entry(archive_name(&module.kernel)).or_default();
-        archive.entries.push(entry);
-    }
-    Ok(archives)
+    Ok(nvcc)
 }
 
 /// Returns per header of `kernels/` a command that compiles it alone, configured as the first
@@ -131,7 +162,7 @@ pub fn header_commands(root: &Path) -> Result<BTreeMap<String, Command>, Failure
         add_source(&kernels, source, &mut sources, &mut Hasher::default())?;
         for header in sources.into_iter().filter(|name| name.ends_with(".cuh")) {
             commands.entry(header).or_insert_with_key(|header| {
-                let mut command = nvcc_command(&nvcc, &kernels, &kernel);
+                let mut command = nvcc_command(&nvcc, &kernels, &kernel, Waits::Endless);
                 command.args(["-x", "cu", "-o", "/dev/null", header]);
                 command
             });
@@ -146,13 +177,16 @@ fn archive_name(kernel: &Kernel) -> String {
 }
 
 /// The catalog's modules with the hashes of their sources.
-fn modules(kernels: &Path) -> Result<Vec<Module>, Failure> {
+fn modules(kernels: &Path, waits: Waits) -> Result<Vec<Module>, Failure> {
     catalog::entries()
         .into_iter()
         .map(|kernel| {
+            let mut sources = BTreeSet::new();
             Ok(Module {
                 id: kernel.name(),
-                hash: source_hash(kernels, &kernel)?,
+                hash: source_hash(kernels, &kernel, waits, &mut sources)?,
+                includes_waits: sources.contains(WATCHDOG_HEADER),
+                waits,
                 kernel,
             })
         })
@@ -164,6 +198,39 @@ struct Module {
     id: String,
     kernel: Kernel,
     hash: u64,
+    /// True if its sources have waits for mbarriers.
+    includes_waits: bool,
+    waits: Waits,
+}
+
+/// The header that every wait for an mbarrier is in.
+const WATCHDOG_HEADER: &str = "common/watchdog.cuh";
+
+/// How long a kernel waits for an mbarrier.
+#[derive(Clone, Copy)]
+enum Waits {
+    Endless,
+    /// In the modules of the watchdog, which report a wait that does not end.
+    Bounded,
+}
+
+impl Waits {
+    /// The definition for nvcc.
+    fn define(self) -> (&'static str, String) {
+        let value = match self {
+            Waits::Endless => "0",
+            Waits::Bounded => "1",
+        };
+        ("CONFIG_WATCHDOG", value.to_owned())
+    }
+
+    /// The folder of compiled modules within `OUT_DIR`.
+    fn folder(self) -> &'static str {
+        match self {
+            Waits::Endless => "modules",
+            Waits::Bounded => "watchdog",
+        }
+    }
 }
 
 /// The value of an environment variable that is set and not empty; the build reruns when it
@@ -244,7 +311,14 @@ fn write_table(out: &Path, entries: &[Entry]) -> Result<(), Failure> {
 /// A hash of all that shapes a kernel's PTX, the same on every machine: recipe, flags, definitions,
 /// the source and the headers it includes. Not of the whole folder: one edited header recompiles
 /// only the kernels that use it.
-fn source_hash(kernels: &Path, kernel: &Kernel) -> Result<u64, Failure> {
+///
+/// `sources` becomes the files that are included.
+fn source_hash(
+    kernels: &Path,
+    kernel: &Kernel,
+    waits: Waits,
+    sources: &mut BTreeSet<String>,
+) -> Result<u64, Failure> {
     let mut hasher = Hasher::default();
     hasher.add(&format!(
         "{RECIPE} {} {} {}",
@@ -252,11 +326,10 @@ fn source_hash(kernels: &Path, kernel: &Kernel) -> Result<u64, Failure> {
         kernel.arch.nvcc_arch(),
         kernel.ptx_version()
     ));
-    for (name, value) in kernel.defines() {
+    for (name, value) in kernel.defines().into_iter().chain([waits.define()]) {
         hasher.add(&format!("{name}={value}"));
     }
-    let mut seen = BTreeSet::new();
-    add_source(kernels, kernel.algorithm.source(), &mut seen, &mut hasher)?;
+    add_source(kernels, kernel.algorithm.source(), sources, &mut hasher)?;
     Ok(hasher.finish())
 }
 

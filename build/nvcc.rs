@@ -1,7 +1,7 @@
 //! nvcc: where it is found, and how it compiles a kernel to PTX that old drivers take.
 
 use super::catalog::Kernel;
-use super::{Failure, Module, PINNED_NVCC, cannot, variable, write};
+use super::{Failure, Module, PINNED_NVCC, Waits, cannot, variable, write};
 use ptx_archive::{Archive, Entry};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -12,7 +12,7 @@ use std::{env, fs, thread};
 pub(super) const FLAGS: [&str; 4] = ["-ptx", "-O3", "--std=c++17", "-I."];
 
 /// Instructions and qualifiers newer than PTX ISA 6.3, with the version each came in.
-const NEWER: [(&str, (u32, u32)); 37] = [
+const NEWER: [(&str, (u32, u32)); 38] = [
     (".noreturn", (6, 4)),
     ("ldmatrix", (6, 5)),
     ("mma.sync", (6, 5)),
@@ -44,6 +44,7 @@ const NEWER: [(&str, (u32, u32)); 37] = [
     ("elect.sync", (8, 0)),
     ("cp.reduce.async", (8, 0)),
     ("fence.proxy.async", (8, 0)),
+    ("prefetch.tensormap", (8, 0)),
     ("st.async", (8, 1)),
     ("multimem", (8, 1)),
     ("tensormap.replace", (8, 2)),
@@ -214,7 +215,7 @@ fn module_path(work: &Path, module: &Module) -> PathBuf {
 }
 
 /// An nvcc with the flags and the definitions of a kernel.
-pub(super) fn nvcc_command(nvcc: &Path, kernels: &Path, kernel: &Kernel) -> Command {
+pub(super) fn nvcc_command(nvcc: &Path, kernels: &Path, kernel: &Kernel, waits: Waits) -> Command {
     let mut command = Command::new(nvcc);
     // In the folder and with a relative name, so that no path of this machine can end up in the
     // PTX.
@@ -222,7 +223,7 @@ pub(super) fn nvcc_command(nvcc: &Path, kernels: &Path, kernel: &Kernel) -> Comm
         .current_dir(kernels)
         .args(FLAGS)
         .arg(format!("-arch={}", kernel.arch.nvcc_arch()));
-    for (name, value) in kernel.defines() {
+    for (name, value) in kernel.defines().into_iter().chain([waits.define()]) {
         command.arg(format!("-D{name}={value}"));
     }
     command
@@ -237,7 +238,7 @@ fn compile(
 ) -> Result<(), Failure> {
     let raw = work.join(format!("{}.raw", module.id));
     let source = module.kernel.algorithm.source();
-    let output = nvcc_command(nvcc, kernels, &module.kernel)
+    let output = nvcc_command(nvcc, kernels, &module.kernel, module.waits)
         .arg("-o")
         .arg(&raw)
         .arg(source)
@@ -258,6 +259,9 @@ fn compile(
         ));
     }
     let text = fs::read_to_string(&raw).map_err(|error| cannot("read", &raw, &error))?;
+    // nvcc makes variables local to the module. The loader looks this one up.
+    let variable = ".global .align 8 .u64 warpconv_watchdog;";
+    let text = text.replace(variable, &format!(".visible {variable}"));
     let tidied = tidy(&text, module.kernel.ptx_version()).ok_or_else(|| {
         format!(
             "nvcc {version} made no PTX with a .version line of {}",

@@ -53,6 +53,17 @@ constexpr int SHARED_BYTES = CONFIG_SHARED_BYTES;
 // Largest c * r * s of the few_channels kernels: entries of their table of terms.
 constexpr int FEW_CHANNELS_MAX_GEMM_K = CONFIG_FEW_CHANNELS_MAX_GEMM_K;
 
+// A watchdog module, of a build with WARPCONV_WATCHDOG=1: its waits at mbarriers are bounded and
+// reported (common/watchdog.cuh). It has two variables: the address of the records, which the loader
+// sets, and the number plus one of the block that writes them.
+constexpr bool WATCHDOG = CONFIG_WATCHDOG;
+#if CONFIG_WATCHDOG
+extern "C" {
+__device__ unsigned long long warpconv_watchdog;
+__device__ unsigned warpconv_watchdog_block;
+}
+#endif
+
 // The entry point: `KERNEL(ConvArgs args) { ... }`. Its name is the catalog's.
 #define KERNEL(...)                                                   \
     extern "C" __global__ void __launch_bounds__(THREADS, MIN_BLOCKS) \

@@ -370,6 +370,47 @@ pub enum Error {
         message: String,
     },
 
+    /// A warp of a kernel with bounded waits (a build with `WARPCONV_WATCHDOG=1`) has waited for
+    /// more than a second, and has ended the kernel.
+    #[error(
+        "{kernel} hangs: warp {warp} of block {block} waits for phase {phase} of barrier \
+         {barrier}{}. The device's context takes no more work: end the process, or drop all that \
+         belongs to the context",
+        also(others)
+    )]
+    Watchdog {
+        /// The kernel's id.
+        kernel: String,
+        /// Number of the block.
+        block: u32,
+        /// Number of the warp in its block.
+        warp: u32,
+        /// Name of the barrier, such as `full[2]`; the kernel's source says what it is for.
+        barrier: String,
+        /// Parity of the phase that does not end.
+        phase: u32,
+        /// Waits of the block's other warps, in words.
+        others: Vec<String>,
+    },
+
+    /// The shared memory of a block does not begin where the kernel needs it, which kernels of a
+    /// build with `WARPCONV_WATCHDOG=1` check.
+    #[error(
+        "{kernel}: the dynamic shared memory of block {block} begins at {base:#x}, the kernel \
+         needs a multiple of {needs}. The device's context takes no more work: end the process, \
+         or drop all that belongs to the context"
+    )]
+    SharedAlignment {
+        /// The kernel's id.
+        kernel: String,
+        /// Number of the block.
+        block: u32,
+        /// Address in shared memory.
+        base: u32,
+        /// Bytes that it must be a multiple of.
+        needs: u32,
+    },
+
     /// The plan's kernel needs more than the device has.
     #[error("the plan was made for compute capability {}.{}, the device has \
         {}.{}", plan.0, plan.1, device.0, device.1)]
@@ -481,6 +522,14 @@ pub enum Error {
         call CudaContext::disable_event_tracking before the capture"
     )]
     CaptureWithEventTracking,
+}
+
+/// The waits of other warps, after that of the first.
+fn also(others: &[String]) -> String {
+    match others.is_empty() {
+        true => String::new(),
+        false => format!(" (also: {})", others.join("; ")),
+    }
 }
 
 fn extents([c, h, w]: &[usize; 3]) -> String {

@@ -40,6 +40,7 @@ static_assert(LOADER_REGISTERS + FIRST_REGISTERS + SECOND_REGISTERS + LAST_REGIS
 KERNEL(BottleneckArgs args) {
     extern __shared__ __align__(SWIZZLE_ATOM_BYTES) unsigned char memory[];
     BottleneckShared shared{shared_address(memory)};
+    check_alignment(shared.base, SWIZZLE_ATOM_BYTES);
     start_barriers(shared);
     fill_all_filters(args, shared);
     __syncthreads();

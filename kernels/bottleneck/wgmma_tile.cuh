@@ -111,9 +111,11 @@ struct BottleneckShared {
     DEVICE unsigned b3(int k) const { return base + B3_AT + k * 4; }
     DEVICE unsigned full(int stage) const { return base + BARRIERS_AT + 8 * stage; }
     DEVICE unsigned empty(int stage) const { return full(STAGES + stage); }
-    DEVICE BufferBarriers mid1_barriers() const { return {full(2 * STAGES), full(2 * STAGES + 1)}; }
+    DEVICE BufferBarriers mid1_barriers() const {
+        return {full(2 * STAGES), full(2 * STAGES + 1), 1};
+    }
     DEVICE BufferBarriers mid2_barriers() const {
-        return {full(2 * STAGES + 2), full(2 * STAGES + 3)};
+        return {full(2 * STAGES + 2), full(2 * STAGES + 3), 2};
     }
 };
 

@@ -1,6 +1,7 @@
 // Pipelines of producer and consumer warps through mbarriers (sm_90).
 #pragma once
 
+#include "common/watchdog.cuh"
 #include "config.cuh"
 #include "ptx/mbarrier.cuh"
 #include "types.cuh"
@@ -23,11 +24,11 @@ struct PipelineState {
 // they have read it: the addresses of mbarriers, which `shared` gives.
 template <class Shared>
 DEVICE void consumer_wait(const Shared& shared, const PipelineState& state) {
-    mbarrier_wait(shared.full(state.stage), state.phase);
+    wait_for(shared.full(state.stage), state.phase, {BarrierRole::FULL, state.stage});
 }
 template <class Shared>
 DEVICE void producer_acquire(const Shared& shared, const PipelineState& state) {
-    mbarrier_wait(shared.empty(state.stage), state.phase ^ 1);
+    wait_for(shared.empty(state.stage), state.phase ^ 1, {BarrierRole::EMPTY, state.stage});
 }
 // Tests once; true if the stage is free.
 template <class Shared>
@@ -36,10 +37,15 @@ DEVICE bool producer_try_acquire(const Shared& shared, const PipelineState& stat
 }
 
 // The two mbarriers of a single buffer, by their addresses; a pipeline of one stage. `phase`: that
-// of the consumers.
+// of the consumers. `number`: of the buffer, in the barriers' names.
 struct BufferBarriers {
     unsigned full, empty;
+    int number;
 
-    DEVICE void consumer_wait(unsigned phase) const { mbarrier_wait(full, phase); }
-    DEVICE void producer_acquire(unsigned phase) const { mbarrier_wait(empty, phase ^ 1); }
+    DEVICE void consumer_wait(unsigned phase) const {
+        wait_for(full, phase, {BarrierRole::MID_FULL, number});
+    }
+    DEVICE void producer_acquire(unsigned phase) const {
+        wait_for(empty, phase ^ 1, {BarrierRole::MID_EMPTY, number});
+    }
 };

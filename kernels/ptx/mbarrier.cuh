@@ -33,6 +33,18 @@ DEVICE bool mbarrier_test_wait(unsigned barrier, unsigned parity) {
         : "memory");
     return done;
 }
+// Tests whether the phase of this parity is complete, suspended for up to about `nanoseconds` until
+// it is.
+DEVICE bool mbarrier_try_wait(unsigned barrier, unsigned parity, unsigned nanoseconds) {
+    unsigned done;
+    asm volatile(
+        "{.reg .pred p; mbarrier.try_wait.parity.shared::cta.b64 p, [%1], %2, %3; selp.u32 %0, 1, "
+        "0, p;}"
+        : "=r"(done)
+        : "r"(barrier), "r"(parity), "r"(nanoseconds)
+        : "memory");
+    return done;
+}
 // Waits until the phase of this parity is complete: a new barrier is in phase 0, so waiting for
 // parity 1 returns at once.
 DEVICE void mbarrier_wait(unsigned barrier, unsigned parity) {

@@ -14,3 +14,9 @@ DEVICE unsigned ctaid_x() {
     asm volatile("mov.u32 %0, %%ctaid.x;" : "=r"(index));
     return index;
 }
+// Nanoseconds since some time.
+DEVICE unsigned long long globaltimer() {
+    unsigned long long nanoseconds;
+    asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(nanoseconds)::"memory");
+    return nanoseconds;
+}

@@ -13,6 +13,10 @@ DEVICE unsigned long long tensor_map_address(const TensorMap& map) {
     return reinterpret_cast<unsigned long long>(&map);
 }
 
+// Fetches a map into the cache of maps, for copies that come later.
+DEVICE void prefetch_tensormap(const TensorMap& map) {
+    asm volatile("prefetch.tensormap [%0];" ::"l"(tensor_map_address(map)) : "memory");
+}
 // im2col: the box of x that starts at channel c and at the position whose tap (0, 0) is column, row
 // of image, shifted by a tap's offsets. Arrives at `barrier` with the box's bytes.
 DEVICE void tma_load_im2col_4d(unsigned to, const TensorMap& map, unsigned barrier, int c,

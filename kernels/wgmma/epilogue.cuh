@@ -71,7 +71,8 @@ struct Epilogue {
     }
 
     DEVICE void wait_for_residual() {
-        mbarrier_wait(shared.residual(index, turn), phases >> turn & 1);
+        wait_for(shared.residual(index, turn), phases >> turn & 1,
+                 {BarrierRole::RESIDUAL, 2 * index + turn});
         phases ^= 1u << turn;
     }
 
@@ -280,6 +281,18 @@ DEVICE void consume(const WgmmaArgs& args, WgmmaShared shared, int index) {
         epilogue.write(work, acc);
     }
     epilogue.drain();
+}
+
+// Fetches the maps that are used: the first copy through each would else wait for it. One thread,
+// of another warp than the one that sets up the barriers. x_bulk: x is loaded through its map.
+DEVICE void prefetch_tensor_maps(const WgmmaArgs& args, bool x_bulk) {
+    if (threadIdx.x != 32) return;
+    if (x_bulk) prefetch_tensormap(args.x);
+    prefetch_tensormap(args.w);
+    if (LAYOUT_NHWC && args.y_bulk) {
+        prefetch_tensormap(args.y);
+        if (args.tensor.conv.residual) prefetch_tensormap(args.residual);
+    }
 }
 
 // Sets up the barriers. full: arrivals per stage of its loaders.

@@ -72,6 +72,8 @@ DEVICE void produce(const WgmmaArgs& args, WgmmaShared shared) {
 KERNEL(WgmmaArgs args) {
     extern __shared__ __align__(SWIZZLE_ATOM_BYTES) unsigned char memory[];
     WgmmaShared shared{shared_address(memory)};
+    check_alignment(shared.base, SWIZZLE_ATOM_BYTES);
+    prefetch_tensor_maps(args, true);
     start_barriers(shared, 1);
     int warpgroup = __shfl_sync(0xffffffff, threadIdx.x / WARPGROUP_THREADS, 0);
     if (warpgroup == CONSUMERS) {

@@ -6,7 +6,7 @@ use std::ffi::{CStr, c_char, c_int};
 
 use cudarc::driver::{DriverError, sys};
 
-use super::{NAMES, reason};
+use super::{NAMES, reason, watchdog};
 use crate::error::Error;
 use crate::ptx;
 
@@ -38,6 +38,8 @@ const FUNCTIONS: &[&CStr] = &[
     c"cuGraphExecDestroy",
     c"cuGraphLaunch",
     c"cuLaunchKernel",
+    c"cuMemHostAlloc",
+    c"cuMemHostGetDevicePointer_v2",
     c"cuMemAlloc_v2",
     c"cuMemAllocAsync",
     c"cuMemFree_v2",
@@ -46,8 +48,10 @@ const FUNCTIONS: &[&CStr] = &[
     c"cuMemcpyDtoDAsync_v2",
     c"cuMemcpyDtoHAsync_v2",
     c"cuMemcpyHtoDAsync_v2",
+    c"cuMemcpyHtoD_v2",
     c"cuMemsetD8Async",
     c"cuModuleGetFunction",
+    c"cuModuleGetGlobal_v2",
     c"cuModuleLoadDataEx",
     c"cuModuleUnload",
     c"cuStreamBeginCapture_v2",
@@ -364,6 +368,9 @@ pub fn driver_error(operation: &'static str, error: DriverError) -> Error {
             reason: String::from("the libcuda.so found first is the toolkit's stub, not a driver"),
         },
         status => {
+            if let Some(report) = watchdog::report() {
+                return report;
+            }
             let mut message = message(status);
             if let Some(report) = emulator_report(status as u32) {
                 message = format!("{message}\n{report}");

@@ -81,6 +81,10 @@ impl Image {
         self.bytes.as_ptr()
     }
 
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
     pub(super) fn is_cubin(&self) -> bool {
         matches!(self.loaded, Loaded::Cubin { .. })
     }

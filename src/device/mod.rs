@@ -17,6 +17,7 @@ mod modules;
 mod names;
 mod nvtx;
 mod tensor_map;
+mod watchdog;
 mod wgmma_args;
 
 use std::error::Error as _;

@@ -11,6 +11,7 @@ use super::cubins::DeviceCubins;
 use super::driver::{driver_error, message, unsupported_ptx};
 use super::emulator_is_loaded;
 use super::image::{Image, Loaded, own, replacement};
+use super::watchdog;
 use crate::error::Error;
 use crate::kernels::cost::resident;
 use crate::kernels::{Kernel, KernelId, kernels};
@@ -85,7 +86,7 @@ impl Modules {
         Ok(Arc::new(LoadedKernel::new(id.kernel(), module, context)))
     }
 
-    fn module(&self, context: &CudaContext, id: KernelId) -> Result<Arc<Module>, Error> {
+    fn module(&self, context: &Arc<CudaContext>, id: KernelId) -> Result<Arc<Module>, Error> {
         let place = &self.loaded[id.0];
         if let Some(module) = place.get() {
             return Ok(module.clone());
@@ -100,7 +101,7 @@ impl Modules {
 
     /// Loads the kernel: a text that replaces it, else machine code, else the build's text. Machine
     /// code that the driver refuses is no error.
-    fn load(&self, context: &CudaContext, id: KernelId) -> Result<Module, Error> {
+    fn load(&self, context: &Arc<CudaContext>, id: KernelId) -> Result<Module, Error> {
         if let Some(image) = replacement(id)? {
             return load(context, id.kernel(), image);
         }
@@ -125,7 +126,12 @@ impl Modules {
 
     /// Loads `text` as the kernel, which must not be loaded yet.
     #[cfg(feature = "emulator")]
-    pub(super) fn put(&self, context: &CudaContext, id: KernelId, text: &str) -> Result<(), Error> {
+    pub(super) fn put(
+        &self,
+        context: &Arc<CudaContext>,
+        id: KernelId,
+        text: &str,
+    ) -> Result<(), Error> {
         let _loading = self.loading.lock().unwrap_or_else(PoisonError::into_inner);
         let module = load(context, id.kernel(), Image::ptx(text.to_owned()))?;
         self.loaded[id.0]
@@ -139,13 +145,17 @@ impl Modules {
 }
 
 /// Loads the image as the kernel into the context.
-fn load(context: &CudaContext, kernel: &Kernel, image: Image) -> Result<Module, Error> {
+fn load(context: &Arc<CudaContext>, kernel: &Kernel, image: Image) -> Result<Module, Error> {
     let name = kernel.name();
     context
         .bind_to_thread()
         .map_err(|e| driver_error("binding the context", e))?;
     let (module, jit_log) = load_data(&name, &image)?;
-    let function = entry(module, kernel, &name);
+    let mut function = entry(module, kernel, &name);
+    if watchdog::is_in(image.bytes()) {
+        let attached = watchdog::attach(context, &name, module);
+        function = function.and_then(|found| attached.map(|()| found));
+    }
     if function.is_err() {
         // SAFETY: the module was just loaded into the bound context, and none of its kernels was
         // launched.

@@ -21,6 +21,8 @@ mod pack;
 mod shared_memory;
 mod suite;
 mod trials;
+#[cfg(feature = "emulator")]
+mod watchdog;
 
 use std::process::ExitCode;
 
@@ -36,6 +38,7 @@ fn main() -> ExitCode {
         trials.extend(counters::trials());
         trials.extend(shared_memory::trials());
         trials.extend(mutations::trials());
+        trials.extend(watchdog::trials());
     }
     libtest_mimic::run(&arguments, trials).exit_code()
 }

@@ -19,9 +19,9 @@ use warpconv_testing::{RunError, Tolerance};
 /// f16, copies of 16 bytes, four stages.
 const MMA: &str = "mma_f16_nhwc_64x64x64_v16_sm80";
 /// bf16, three stages.
-const WGMMA: &str = "wgmma_bf16_nhwc_64x128x64_sm90a";
+pub const WGMMA: &str = "wgmma_bf16_nhwc_64x128x64_sm90a";
 /// f16, copies of 16 bytes, three stages.
-const GATHER: &str = "wgmma_gather_f16_nhwc_64x128x64_v16_sm90a";
+pub const GATHER: &str = "wgmma_gather_f16_nhwc_64x128x64_v16_sm90a";
 
 /// Nine steps per tile: every stage of every ring is used again.
 const PROBLEM: &str = "mb2ic64ih7oc64kh3ph1+nhwc";
@@ -180,20 +180,23 @@ const CASES: &[Case] = &[
 
 /// The lines of a kernel's PTX. Whatever is looked for must be there, as often as said: a kernel
 /// that has changed fails here.
-struct Text {
-    lines: Vec<String>,
+pub struct Text {
+    pub lines: Vec<String>,
 }
 
 impl Text {
     fn of(id: KernelId) -> Text {
-        let text = ptx::text(id).expect("every kernel has a text");
+        Text::new(&ptx::text(id).expect("every kernel has a text"))
+    }
+
+    pub fn new(text: &str) -> Text {
         Text {
             lines: text.lines().map(str::to_owned).collect(),
         }
     }
 
     /// The lines with `what`, of which there are `count`.
-    fn all(&self, what: &str, count: usize) -> Vec<usize> {
+    pub fn all(&self, what: &str, count: usize) -> Vec<usize> {
         let has = |&at: &usize| self.lines[at].contains(what);
         let found: Vec<usize> = (0..self.lines.len()).filter(has).collect();
         assert_eq!(found.len(), count, "lines with `{what}`: {found:?}");
@@ -201,14 +204,14 @@ impl Text {
     }
 
     /// The first line with `what` after line `at`, at most `within` lines further.
-    fn after(&self, at: usize, what: &str, within: usize) -> usize {
+    pub fn after(&self, at: usize, what: &str, within: usize) -> usize {
         let mut near = at + 1..=at + within;
         near.find(|&line| self.lines[line].contains(what))
             .unwrap_or_else(|| panic!("no `{what}` within {within} lines after {}", at + 1))
     }
 
     /// The last line with `what` before line `at`, at most `within` lines before.
-    fn before(&self, at: usize, what: &str, within: usize) -> usize {
+    pub fn before(&self, at: usize, what: &str, within: usize) -> usize {
         let mut near = (at - within..at).rev();
         near.find(|&line| self.lines[line].contains(what))
             .unwrap_or_else(|| panic!("no `{what}` within {within} lines before {}", at + 1))
@@ -221,7 +224,7 @@ impl Text {
         self.before(first, what, 24)
     }
 
-    fn remove(&mut self, at: usize) {
+    pub fn remove(&mut self, at: usize) {
         // The lines after it keep their numbers.
         self.lines[at] = String::new();
     }
@@ -243,7 +246,7 @@ impl Text {
 }
 
 /// A plan of the problem with the kernel, operands, and the result that is expected.
-struct Problem {
+pub struct Problem {
     plan: Plan<Conv2d>,
     x: Vec<f64>,
     w: Vec<f64>,
@@ -251,7 +254,7 @@ struct Problem {
 }
 
 impl Problem {
-    fn new(gpu: &Gpu, id: KernelId) -> Problem {
+    pub fn new(gpu: &Gpu, id: KernelId) -> Problem {
         let line = format!("{PROBLEM}+{}", id.kernel().dtype.name());
         let conv: Conv2d = line.parse().unwrap();
         let limits = Limits {
@@ -269,13 +272,13 @@ impl Problem {
         }
     }
 
-    fn run(&self, gpu: &Gpu) -> Result<Vec<f64>, RunError> {
+    pub fn run(&self, gpu: &Gpu) -> Result<Vec<f64>, RunError> {
         check::run_conv(gpu, &self.plan, &self.x, &self.w, None, None)
     }
 
     /// Returns whether the result is the reference's, bit for bit: the sums of these integers are
     /// exact in f32, and both are rounded once.
-    fn right(&self, y: &[f64]) -> bool {
+    pub fn right(&self, y: &[f64]) -> bool {
         let conv = self.plan.problem();
         let extents = check::extents(conv.output());
         check::compare(
@@ -289,13 +292,13 @@ impl Problem {
     }
 }
 
-fn id(name: &str) -> KernelId {
+pub fn id(name: &str) -> KernelId {
     let named = |kernel: &warpconv::kernels::Kernel| kernel.name() == name;
     KernelId(kernels().iter().position(named).expect("in the catalog"))
 }
 
 /// A context of its own, for a fault stays as long as the context does.
-fn open() -> Gpu {
+pub fn open() -> Gpu {
     let gpu = Gpu::open(&DeviceChoice::Emulator { sm: 90 }).expect("the emulator's library");
     gpu.emulator().expect("the emulator").silence(true);
     gpu

@@ -34,11 +34,18 @@ pub struct Options {
     /// Assemble every stored module with an older ptxas, each for its own target
     #[arg(long, value_name = "PATH")]
     old_ptxas: Option<PathBuf>,
+    /// Compile the kernels that wait for mbarriers with bounded waits and write their PTX into this
+    /// folder, for WARPCONV_OVERRIDE_PTX
+    #[arg(long, value_name = "FOLDER")]
+    watchdog: Option<PathBuf>,
 }
 
 pub fn run(options: &Options) -> Result<(), Failure> {
     if let Some(ptxas) = &options.old_ptxas {
         return assemble_all(ptxas);
+    }
+    if let Some(folder) = &options.watchdog {
+        return write_watchdog(folder);
     }
     if options.check {
         return check();
@@ -47,8 +54,32 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     write(&build::make_archives(
         &root(),
         &work().join("modules"),
-        nvcc,
-    )?)
+        nvcc.clone(),
+    )?)?;
+    let bytes = watchdog_samples(&work().join("watchdog"), nvcc)?.to_bytes();
+    let path = root().join(SAMPLES);
+    fs::write(&path, bytes).map_err(|error| format!("cannot write {}: {error}", path.display()))
+}
+
+/// The watchdog modules that tests run without nvcc.
+const SAMPLES: &str = "tests/data/watchdog.ptxa";
+
+/// Their kernels: a pipeline filled by TMA, by cp.async and through registers, and the chain of
+/// pipelines of a bottleneck.
+const SAMPLED: [&str; 4] = [
+    "wgmma_bf16_nhwc_64x128x64_sm90a",
+    "wgmma_gather_f16_nhwc_64x128x64_v16_sm90a",
+    "wgmma_gather_f16_nhwc_64x128x64_v2_sm90a",
+    "bottleneck_wgmma_f16_nhwc_4x8x64_v16_s2_sm90a",
+];
+
+fn watchdog_samples(work: &Path, nvcc: Option<PathBuf>) -> Result<Archive, Failure> {
+    let sampled = |id: &str| SAMPLED.contains(&id);
+    let entries = build::make_watchdog_modules(&root(), work, nvcc, sampled)?;
+    match entries.len() == SAMPLED.len() {
+        true => Ok(Archive { entries }),
+        false => Err(format!("the catalog lacks one of {}", SAMPLED.join(", "))),
+    }
 }
 
 fn folder() -> PathBuf {
@@ -81,6 +112,25 @@ fn write(archives: &BTreeMap<String, Archive>) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Writes `KERNEL.ptx` of each watchdog module.
+fn write_watchdog(folder: &Path) -> Result<(), Failure> {
+    let cannot = |error: std::io::Error| format!("cannot write {}: {error}", folder.display());
+    let entries = build::make_watchdog_modules(&root(), &work().join("watchdog"), None, |_| true)?;
+    fs::create_dir_all(folder).map_err(cannot)?;
+    for entry in &entries {
+        let text = entry
+            .text()
+            .ok_or_else(|| format!("{} does not unpack", entry.id))?;
+        fs::write(folder.join(format!("{}.ptx", entry.id)), text).map_err(cannot)?;
+    }
+    println!(
+        "{} modules with bounded waits in {}",
+        entries.len(),
+        folder.display()
+    );
+    Ok(())
+}
+
 /// Compares without taking anything from an earlier run.
 fn check() -> Result<(), Failure> {
     let work = work().join("check");
@@ -89,6 +139,14 @@ fn check() -> Result<(), Failure> {
             .map_err(|error| format!("cannot remove {}: {error}", work.display()))?;
     }
     let archives = build::make_archives(&root(), &work, None)?;
+    let samples = watchdog_samples(&work.join("watchdog"), None)?;
+    let stored = fs::read(root().join(SAMPLES)).unwrap_or_default();
+    if stored != samples.to_bytes() {
+        return Err(format!(
+            "{SAMPLES} is not what nvcc makes of kernels/; make it again with\n    \
+                cargo xtask prebuilt"
+        ));
+    }
     let changes = changes(&archives)?;
     let stored: BTreeMap<String, Archive> = ptx::archives()?.into_iter().collect();
     if changes.is_empty() && stored == archives {

@@ -13,7 +13,7 @@ use crate::exec::machine::cluster_barrier::ClusterBarrier;
 use crate::exec::machine::context::{
     Context, Grid, Profile, SharedMemory, Site, Sites, thread_index,
 };
-use crate::exec::machine::deadlock_timer::DeadlockTimer;
+use crate::exec::machine::deadlock_timer::{DeadlockTimer, TIME_LIMIT};
 use crate::exec::machine::flow::Stop;
 use crate::exec::machine::mbarriers::Mbarriers;
 use crate::exec::machine::register_pool::Registers;
@@ -98,6 +98,7 @@ impl<'a> Worker<'a> {
             counters: Counters::default(),
             sites: Sites::new(instructions),
             profile: vec![Profile::default(); instructions + 1],
+            timed_out: 0,
             stopped: false,
             current: 0,
         };
@@ -234,6 +235,9 @@ impl<'a> Worker<'a> {
             time.map_err(|t| fault(&self.cx, &self.warps[self.cx.current], *t))?;
             if !(moved || timer.lasts(&self.cx) && self.wake(true)) {
                 return Err(self.deadlock());
+            }
+            if !moved {
+                self.cx.timed_out += TIME_LIMIT;
             }
         }
     }

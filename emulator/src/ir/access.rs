@@ -143,7 +143,7 @@ pub enum Clock {
     ClockHi,
     /// `%clock64`: two rows.
     Clock64,
-    /// `%globaltimer`: two rows, nanoseconds.
+    /// `%globaltimer`: two rows, nanoseconds since the launch.
     GlobalTimer,
     /// `%globaltimer_lo`: one row.
     GlobalTimerLo,

@@ -148,6 +148,7 @@ succeed! {
     cuFuncSetAttribute cuGraphDestroy cuGraphExecDestroy cuGraphLaunch cuLaunchKernel cuMemAlloc_v2
     cuMemAllocAsync cuMemFree_v2 cuMemFreeAsync cuMemGetInfo_v2 cuMemcpyDtoDAsync_v2
     cuMemcpyDtoHAsync_v2 cuMemcpyHtoDAsync_v2 cuMemsetD8Async cuModuleGetFunction cuModuleUnload
+    cuModuleGetGlobal_v2 cuMemHostAlloc cuMemHostGetDevicePointer_v2 cuMemcpyHtoD_v2
     cuStreamBeginCapture_v2 cuStreamDestroy_v2 cuStreamEndCapture cuStreamIsCapturing
     cuStreamSynchronize cuStreamWaitEvent
 }

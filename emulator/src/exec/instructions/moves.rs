@@ -142,7 +142,7 @@ pub(crate) fn is_space(w: &mut Warp, m: u32, (space, rank): (Space, u32), p: Pre
 /// Reads a clock.
 fn read_clock(cx: &Context, w: &mut Warp, m: u32, clock: Clock, d: Reg) {
     let cycles = w.executed;
-    let nanoseconds = cx.grid.began.elapsed().as_nanos() as u64;
+    let nanoseconds = cx.grid.began.elapsed().as_nanos() as u64 + cx.timed_out;
     let (value, wide) = match clock {
         Clock::Clock32 => (cycles, false),
         Clock::ClockHi => (cycles >> 32, false),

@@ -151,6 +151,9 @@ pub(crate) struct Context<'a> {
     pub counters: Counters,
     pub sites: Sites,
     pub profile: Vec<Profile>,
+    /// Nanoseconds by which `%globaltimer` is ahead of the host's clock: the time limits of the
+    /// waits that timed out.
+    pub timed_out: u64,
     /// True if the block ends because another block has a fault.
     pub stopped: bool,
     /// Index of the running warp.

@@ -4,6 +4,10 @@ use crate::exec::machine::context::Context;
 /// Number of rounds in which all waits time out before the block ends.
 pub(crate) const ROUNDS: u32 = 64;
 
+/// Nanoseconds of `%globaltimer` that a round takes. The rounds together take seconds, so a program
+/// that ends its waits by that clock does so before the block ends.
+pub(crate) const TIME_LIMIT: u64 = 50_000_000;
+
 /// Ends a block whose warps only wait.
 #[derive(Default)]
 pub(crate) struct DeadlockTimer {
