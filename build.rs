@@ -19,9 +19,9 @@ mod problem;
 mod nvcc;
 
 use catalog::Kernel;
+use nvcc::{FLAGS, compile_all, nvcc_command, nvcc_version};
 #[allow(unused_imports, reason = "xtask calls it")]
-pub use nvcc::in_python;
-use nvcc::{FLAGS, compile_all, find_nvcc, nvcc_command, nvcc_version};
+pub use nvcc::{find_nvcc, in_python};
 use ptx_archive::{Archive, Entry, Hasher};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -169,6 +169,19 @@ pub fn header_commands(root: &Path) -> Result<BTreeMap<String, Command>, Failure
         }
     }
     Ok(commands)
+}
+
+/// Returns per kernel a command that compiles it to PTX with source lines; its output is to be
+/// named.
+#[allow(dead_code, reason = "xtask calls it")]
+pub fn line_commands(root: &Path, nvcc: &Path) -> BTreeMap<String, Command> {
+    let kernels = root.join("kernels");
+    let line_command = |kernel: Kernel| {
+        let mut command = nvcc_command(nvcc, &kernels, &kernel);
+        command.args(["-lineinfo", kernel.algorithm.source()]);
+        (kernel.name(), command)
+    };
+    catalog::entries().into_iter().map(line_command).collect()
 }
 
 /// The file in `kernels/prebuilt/` that holds a kernel's module.

@@ -53,7 +53,7 @@ const NEWER: [(&str, (u32, u32)); 38] = [
     (".v8", (8, 8)),
 ];
 /// The compiler of this machine, `None` if it has none.
-pub(super) fn find_nvcc() -> Result<Option<PathBuf>, Failure> {
+pub fn find_nvcc() -> Result<Option<PathBuf>, Failure> {
     let program = format!("nvcc{}", env::consts::EXE_SUFFIX);
     for name in ["WARPCONV_NVCC", "NVCC"] {
         let Some(value) = variable(name) else {

@@ -8,6 +8,7 @@ mod bundle;
 mod check;
 mod ci;
 mod command;
+mod cubins;
 mod prebuilt;
 mod ptx;
 mod sass;
@@ -43,6 +44,8 @@ enum Task {
     Prebuilt(prebuilt::Options),
     /// Unpack the stored PTX
     Ptx(ptx::Options),
+    /// Assemble the stored PTX into files of machine code, one per architecture
+    Cubins(cubins::Options),
     /// Assemble the stored PTX and show registers, spills and main loops (runs scripts/sass)
     #[command(disable_help_flag = true)]
     Sass(sass::Options),
@@ -90,6 +93,7 @@ fn run(task: Task) -> Result<(), Failure> {
         Task::Bless(options) => test::bless(&options),
         Task::Prebuilt(options) => prebuilt::run(&options),
         Task::Ptx(options) => ptx::run(&options),
+        Task::Cubins(options) => cubins::run(&options),
         Task::Sass(options) => sass::run(&options),
         Task::Bench(options) => bench(&options),
         Task::Bundle(options) => bundle::run(&options),

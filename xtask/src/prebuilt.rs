@@ -192,7 +192,7 @@ fn check_headers() -> Result<(), Failure> {
 }
 
 /// The sum of what `work` returns on each core.
-fn on_all_cores(work: &(impl Fn() -> usize + Sync)) -> usize {
+pub fn on_all_cores(work: &(impl Fn() -> usize + Sync)) -> usize {
     let cores = thread::available_parallelism().map_or(1, |cores| cores.get());
     thread::scope(|scope| {
         let workers: Vec<_> = (0..cores).map(|_| scope.spawn(work)).collect();
@@ -283,7 +283,7 @@ fn assemble_all(ptxas: &Path) -> Result<(), Failure> {
 }
 
 /// `sm_80` of `.target sm_80`.
-fn target(text: &str) -> String {
+pub fn target(text: &str) -> String {
     let line = text.lines().find_map(|line| line.strip_prefix(".target "));
     let name = line.unwrap_or_default();
     let end = name.find(|c: char| !c.is_ascii_alphanumeric() && c != '_');
