@@ -1,7 +1,7 @@
 //! The command line: `bottleneck` (savings of a bottleneck, shown and checked), `verify` (cases
 //! against their stored results, on this device), `explain` (the plan of a problem, with reasons),
-//! `counters` (its counters on the emulator), `tune` (the fastest kernel, measured), `calibrate` (the
-//! cost model compared with measured rows), `nets` (whole networks), `classify` (classes of an
+//! `counters` (its counters on the emulator), `tune` (the fastest kernel, measured), `calibrate`
+//! (the cost model compared with measured rows), `nets` (whole networks), `classify` (classes of an
 //! image), `era` (AlexNet compared with this machine's processor) and `run-all` (every kernel and
 //! the first rows of a device, in stated minutes).
 //!

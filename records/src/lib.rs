@@ -1,5 +1,5 @@
-//! Records of a benchmark and of its run, as JSON lines. The benchmarks write them; their report and
-//! the command line read them.
+//! Records of a benchmark and of its run, as JSON lines. The benchmarks write them; their report
+//! and the command line read them.
 
 use serde_json::{Value, json};
 use warpconv::plan::Capability;

@@ -110,10 +110,10 @@ pub(super) struct Entry {
 /// The fastest kernels of earlier measurements, and factors of the cost model, for one card.
 ///
 /// [`Plan::tuned`](super::Plan::tuned) takes the measured kernel of the problem, and ranks the
-/// candidates if there is none, with [`Tuning::factor`] of each family. An entry counts only for the same problem on the same card with the
-/// same driver and the same build of this crate: another compiler of the driver, or a changed
-/// kernel, may change the order. [`Tuning::read`] and [`Tuning::save`] keep the entries in a file,
-/// which several cards and programs may share.
+/// candidates if there is none, with [`Tuning::factor`] of each family. An entry counts only for
+/// the same problem on the same card with the same driver and the same build of this crate: another
+/// compiler of the driver, or a changed kernel, may change the order. [`Tuning::read`] and
+/// [`Tuning::save`] keep the entries in a file, which several cards and programs may share.
 ///
 /// ```
 /// use warpconv::plan::{Capability, Card, Plan, Limits, Measure, Tuning, TunedKernel};

@@ -7,8 +7,8 @@
 //! end <lines> <checksum>
 //! ```
 //! Fields are separated by tabs. The checksum is that of everything before the last line, whose
-//! number counts the lines between the first and itself. Format 1 has no factors; a file without any
-//! is written in it, so that earlier versions of the crate read it.
+//! number counts the lines between the first and itself. Format 1 has no factors; a file without
+//! any is written in it, so that earlier versions of the crate read it.
 
 use std::ffi::OsString;
 use std::fs;
@@ -72,7 +72,8 @@ pub enum TuningReason {
     Foreign,
     /// The file is of a later version of this crate.
     #[error(
-        "a tuning file of format {found}; this version reads formats {FORMAT_OF_KERNELS} and {FORMAT}"
+        "a tuning file of format {found}; this version reads formats {FORMAT_OF_KERNELS} and \
+         {FORMAT}"
     )]
     Format {
         /// Format number of the file.
@@ -145,9 +146,10 @@ impl Tuning {
         }
     }
 
-    /// Adds the card's entries to a file, and replaces its factors there if this has any. What is of
-    /// other cards stays, and what is of the card but of another build is removed. Concurrent readers see the old or the new file, and concurrent
-    /// writers lose no entry. A damaged file is replaced.
+    /// Adds the card's entries to a file, and replaces its factors there if this has any. What is
+    /// of other cards stays, and what is of the card but of another build is removed. Concurrent
+    /// readers see the old or the new file, and concurrent writers lose no entry. A damaged file is
+    /// replaced.
     ///
     /// # Errors
     /// [`TuningError`] if it cannot be written, and for what is in its place and not a tuning file,

@@ -152,8 +152,8 @@ fn check<'a>(rows: impl Iterator<Item = &'a Compared>) -> Result<(), Failure> {
         more => format!(" and {more} more"),
     };
     Err(Failure::Input(format!(
-        "nothing is stored, since a ratio must lie between {} and {}: {}{others}; measure again, or \
-         leave rows out by --exclude TEXT",
+        "nothing is stored, since a ratio must lie between {} and {}: {}{others}; measure again, \
+         or leave rows out by --exclude TEXT",
         Factor::LEAST,
         Factor::MOST,
         named.join(", ")

@@ -7,6 +7,15 @@ use std::path::{Path, PathBuf};
 use flate2::Compression;
 use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
+use warpconv::files::{self, Kind};
+
+/// Archives of runs, packed.
+const PACKED: Kind = Kind {
+    what: "an archive of `run-all`",
+    limit: 64 << 20,
+    way_out: "run without --resume",
+    pipes: false,
+};
 
 /// Bytes of an unpacked archive at most. Those of a run have some megabytes.
 const MAX_UNPACKED: u64 = 256 << 20;
@@ -15,7 +24,7 @@ const MAX_UNPACKED: u64 = 256 << 20;
 /// name only when it is whole.
 pub fn pack(folder: &Path, target: &Path) -> io::Result<()> {
     let mut names = Vec::new();
-    files(folder, Path::new(""), &mut names)?;
+    list(folder, Path::new(""), &mut names)?;
     names.sort();
     let partial = target.with_extension("gz.partial");
     let encoder = GzEncoder::new(File::create(&partial)?, Compression::default());
@@ -34,13 +43,13 @@ pub fn pack(folder: &Path, target: &Path) -> io::Result<()> {
 }
 
 /// The names of the files below `folder`.
-fn files(folder: &Path, below: &Path, names: &mut Vec<PathBuf>) -> io::Result<()> {
+fn list(folder: &Path, below: &Path, names: &mut Vec<PathBuf>) -> io::Result<()> {
     for entry in fs::read_dir(folder.join(below))? {
         let entry = entry?;
         let name = below.join(entry.file_name());
         let kind = entry.file_type()?;
         if kind.is_dir() {
-            files(folder, &name, names)?;
+            list(folder, &name, names)?;
         } else if kind.is_file() {
             names.push(name);
         }
@@ -51,43 +60,70 @@ fn files(folder: &Path, below: &Path, names: &mut Vec<PathBuf>) -> io::Result<()
 /// Reads an archive: the name and the content of each of its files.
 ///
 /// # Errors
-/// The system's error; [`io::ErrorKind::InvalidData`] if it is no archive or is cut;
-/// [`io::ErrorKind::FileTooLarge`] if it unpacks to more than a run writes.
+/// The system's error, and as [`unpack`].
 pub fn read(path: &Path) -> io::Result<Vec<(String, Vec<u8>)>> {
-    let limited = GzDecoder::new(File::open(path)?).take(MAX_UNPACKED + 1);
-    let mut archive = tar::Archive::new(limited);
+    unpack(&files::bytes(path, PACKED)?)
+}
+
+/// Unpacks an archive: the name and the content of each of its files.
+///
+/// # Errors
+/// [`io::ErrorKind::FileTooLarge`] if it unpacks to more than a run writes; another kind if it is
+/// no archive, is cut or has other bytes than were written.
+pub fn unpack(bytes: &[u8]) -> io::Result<Vec<(String, Vec<u8>)>> {
+    // One byte more than is allowed, so that a longer archive is told from a cut one.
+    let mut archive = tar::Archive::new(GzDecoder::new(bytes).take(MAX_UNPACKED + 1));
+    let found = match members(&mut archive) {
+        Err(error) if error.kind() == io::ErrorKind::FileTooLarge => return Err(error),
+        found => found,
+    };
+    let mut rest = archive.into_inner();
+    // To the end, where gzip has its checksum.
+    let drained = io::copy(&mut rest, &mut io::sink());
+    if rest.limit() == 0 {
+        return Err(too_large());
+    }
+    let found = found.and_then(|found| drained.map(|_| found));
+    found.map_err(|error| {
+        let reason = format!("the archive is cut or damaged ({error}): copy it again");
+        io::Error::new(error.kind(), reason)
+    })
+}
+
+fn members(archive: &mut tar::Archive<impl Read>) -> io::Result<Vec<(String, Vec<u8>)>> {
     let mut found = Vec::new();
-    let mut total = 0;
+    let mut total = 0u64;
     for entry in archive.entries()? {
         let mut entry = entry?;
         if !entry.header().entry_type().is_file() {
             continue;
         }
         let name = entry.path()?.to_string_lossy().into_owned();
-        total += entry.size();
+        total = total.saturating_add(entry.size());
         if total > MAX_UNPACKED {
-            return Err(io::Error::new(
-                io::ErrorKind::FileTooLarge,
-                format!("it unpacks to more than {} MiB", MAX_UNPACKED >> 20),
-            ));
+            return Err(too_large());
         }
         let mut bytes = Vec::new();
         entry.read_to_end(&mut bytes)?;
         if bytes.len() as u64 != entry.size() {
-            return Err(cut());
+            return Err(io::ErrorKind::UnexpectedEof.into());
         }
         found.push((name, bytes));
     }
-    if found.is_empty() {
-        return Err(cut());
+    match found.is_empty() {
+        true => Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "no file is in it",
+        )),
+        false => Ok(found),
     }
-    // The checksum of gzip stands behind the archive.
-    io::copy(&mut archive.into_inner(), &mut io::sink())?;
-    Ok(found)
 }
 
-fn cut() -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, "the archive is cut or empty")
+fn too_large() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::FileTooLarge,
+        format!("unpacks to more than {MAX_UNPACKED} bytes, the most that an archive of a run has"),
+    )
 }
 
 #[cfg(test)]
