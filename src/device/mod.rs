@@ -15,6 +15,7 @@ mod driver;
 mod image;
 mod modules;
 mod names;
+#[cfg(feature = "nvtx")]
 mod nvtx;
 mod tensor_map;
 mod watchdog;
@@ -32,6 +33,7 @@ pub(crate) use context::{LoadedKernel, check_ordering, check_stream};
 #[doc(hidden)] // for the workspace's own crates, which call cudarc themselves
 pub use driver::driver_error;
 pub use image::{LOG_TARGET, Loaded};
+#[cfg(feature = "nvtx")]
 pub(crate) use nvtx::Label;
 pub(crate) use wgmma_args::WgmmaArgs;
 

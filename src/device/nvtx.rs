@@ -1,7 +1,7 @@
-//! NVTX ranges: the names that a profiler shows for launches.
-//!
-//! Without the feature `nvtx`, and in a process without a profiler, a [`Label`] is empty, and its
-//! text is never formatted.
+//! NVTX ranges: the names that a profiler shows for launches. In a process without a profiler a
+//! [`Label`] is empty, and its text is never formatted.
+
+mod ranges;
 
 use std::ffi::{CStr, CString};
 use std::sync::Arc;
@@ -41,24 +41,4 @@ impl Drop for Range {
             ranges::pop();
         }
     }
-}
-
-#[cfg(feature = "nvtx")]
-#[path = "nvtx/injection.rs"]
-mod ranges;
-
-/// Nothing listens in a build without the feature `nvtx`.
-#[cfg(not(feature = "nvtx"))]
-mod ranges {
-    use std::ffi::CStr;
-
-    pub(super) fn listened_to() -> bool {
-        false
-    }
-
-    pub(super) fn push(_text: &CStr) -> bool {
-        false
-    }
-
-    pub(super) fn pop() {}
 }

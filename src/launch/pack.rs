@@ -6,7 +6,9 @@ use cudarc::driver::{CudaStream, sys};
 
 use super::buffer::Element;
 use super::prepared::{self, DeviceBuffer, DeviceBufferMut, Span, check_buffer, check_dtype};
-use crate::device::{Gpu, Label, LoadedKernel, check_ordering, check_stream};
+#[cfg(feature = "nvtx")]
+use crate::device::Label;
+use crate::device::{Gpu, LoadedKernel, check_ordering, check_stream};
 use crate::error::Error;
 use crate::kernels::operation::Arguments;
 use crate::kernels::pack_args::{self, PackArgs};
@@ -21,6 +23,7 @@ pub struct PreparedPack {
     problem: Conv2d,
     packed: Conv2d,
     /// Name of its launches in a profiler.
+    #[cfg(feature = "nvtx")]
     label: Label,
 }
 
@@ -41,9 +44,9 @@ impl Gpu {
             .filter_layout(FilterLayout::Packed)
             .build()?;
         let kernel = self.load(pack_kernel(problem)?)?;
-        let label = || format!("{}: {problem}", kernel.kernel().name());
         Ok(PreparedPack {
-            label: Label::new(label),
+            #[cfg(feature = "nvtx")]
+            label: Label::new(|| format!("{}: {problem}", kernel.kernel().name())),
             kernel,
             arguments: PackArgs::new(problem, &FilterRows::packed(problem)),
             problem: problem.clone(),
@@ -120,6 +123,7 @@ impl PreparedPack {
         let mut arguments = self.arguments;
         (arguments.from, arguments.to) = (w, packed);
         let grid = arguments.set_grid(self.kernel.kernel());
+        #[cfg(feature = "nvtx")]
         let _range = self.label.range();
         // SAFETY: the caller's promise is this function's own, and these are the arguments of the
         // packing kernel.

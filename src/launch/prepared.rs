@@ -10,7 +10,9 @@ use cudarc::driver::{
 
 use super::Launch;
 use super::buffer::{Element, Workspace};
-use crate::device::{Gpu, Label, LoadedKernel, check_ordering, check_stream, driver_error};
+#[cfg(feature = "nvtx")]
+use crate::device::Label;
+use crate::device::{Gpu, LoadedKernel, check_ordering, check_stream, driver_error};
 use crate::error::Error;
 use crate::kernels::DType;
 use crate::kernels::operation::Arguments;
@@ -26,6 +28,7 @@ pub struct Prepared<P: Launch> {
     /// Arguments of the kernel without the pointers.
     arguments: P::Arguments,
     /// Name of its launches in a profiler.
+    #[cfg(feature = "nvtx")]
     label: Label,
 }
 
@@ -57,6 +60,7 @@ impl<P: Launch> Prepared<P> {
             plan: plan.clone(),
             kernel: gpu.load(plan.kernel_id())?,
             arguments: P::arguments(gpu, plan)?,
+            #[cfg(feature = "nvtx")]
             label: Label::new(|| format!("{}: {}", kernel.name(), plan.problem().describe())),
         })
     }
@@ -120,6 +124,7 @@ impl<P: Launch> Prepared<P> {
         stream: sys::CUstream,
         pointers: P::Pointers,
     ) -> Result<(), Error> {
+        #[cfg(feature = "nvtx")]
         let _range = self.label.range();
         // SAFETY: the caller's promise is this function's own.
         unsafe { P::launch_raw(self, stream, pointers) }

@@ -1,5 +1,5 @@
-//! A profiler's library, as `NVTX_INJECTION64_PATH` names it: writes the calls of the core functions
-//! to the file that `WARPCONV_TEST_RANGES` names. The process's tests compile it.
+//! A profiler's library, as `NVTX_INJECTION64_PATH` names it: writes the calls of the core
+//! functions to the file that `WARPCONV_TEST_RANGES` names. The test compiles it.
 
 use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
 use std::fs::OpenOptions;
@@ -23,13 +23,20 @@ struct VersionInfo {
 
 fn say(line: &str) {
     let path = std::env::var("WARPCONV_TEST_RANGES").unwrap();
-    let mut file = OpenOptions::new().create(true).append(true).open(path).unwrap();
+    let mut file = OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(path)
+        .unwrap();
     writeln!(file, "{line}").unwrap();
 }
 
 unsafe extern "C" fn push(text: *const c_char) -> c_int {
     // SAFETY: the application passes a text that ends in NUL.
-    say(&format!("push {}", unsafe { CStr::from_ptr(text) }.to_str().unwrap()));
+    say(&format!(
+        "push {}",
+        unsafe { CStr::from_ptr(text) }.to_str().unwrap()
+    ));
     0
 }
 
@@ -58,7 +65,10 @@ pub unsafe extern "C" fn InitializeInjectionNvtx2(
     (version.set_injection_version)(3);
     let (mut table, mut functions) = (std::ptr::null(), 0);
     for (module, size) in [(1, 16), (2, 9), (3, 15), (4, 7), (5, 16), (6, 7)] {
-        assert_eq!((callbacks.module_functions)(module, &mut table, &mut functions), 1);
+        assert_eq!(
+            (callbacks.module_functions)(module, &mut table, &mut functions),
+            1
+        );
         assert_eq!(functions, size, "module {module}");
         // A profiler subscribes to whatever there is.
         for function in 0..functions as usize {
@@ -71,8 +81,14 @@ pub unsafe extern "C" fn InitializeInjectionNvtx2(
             }
         }
     }
-    assert_eq!((callbacks.module_functions)(7, &mut table, &mut functions), 0);
-    assert_eq!((callbacks.module_functions)(1, &mut table, &mut functions), 1);
+    assert_eq!(
+        (callbacks.module_functions)(7, &mut table, &mut functions),
+        0
+    );
+    assert_eq!(
+        (callbacks.module_functions)(1, &mut table, &mut functions),
+        1
+    );
     // SAFETY: as above; 9 is nvtxRangePushA, 11 is nvtxRangePop.
     unsafe {
         **table.add(9) = push as *const c_void;

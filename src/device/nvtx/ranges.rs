@@ -1,9 +1,9 @@
-//! The application's side of NVTX 3, as the header `nvtx3/nvToolsExt.h` has it: a profiler names its
-//! library in `NVTX_INJECTION64_PATH`, the application loads it and calls its
+//! The application's side of NVTX 3, as the header `nvtx3/nvToolsExt.h` has it: a profiler names
+//! its library in `NVTX_INJECTION64_PATH`, the application loads it and calls its
 //! `InitializeInjectionNvtx2`, and the library writes its functions into the application's tables.
 //!
 //! There is no library of NVIDIA's to link to: NVTX 3 is that header alone. cudarc's feature `nvtx`
-//! asks for `libnvToolsExt`, which CUDA 12.9 dropped, and panics where there is none.
+//! asks for `libnvToolsExt`, which new toolkits lack, and panics where there is none.
 
 use std::env;
 use std::ffi::{CStr, OsStr, c_char, c_int, c_uint, c_void};
