@@ -15,7 +15,7 @@ pub struct RunAllArgs {
     /// As --minutes 2
     #[arg(long, conflicts_with_all = ["minutes", "full"])]
     pub quick: bool,
-    /// As --minutes 45
+    /// As --minutes 45, and after the rows the tests, stored cases and benchmarks of the bundle
     #[arg(long, conflicts_with = "minutes")]
     pub full: bool,
     /// Go on from OUTPUT/results.tar.gz: what has a result is not repeated
@@ -40,9 +40,9 @@ pub struct RunAllArgs {
     /// Leave these kernels out
     #[arg(long, value_name = "ID", num_args = 1.., value_delimiter = ',')]
     pub exclude: Vec<String>,
-    /// Only kernels whose id contains this text, among canaries and kernels
-    #[arg(long, value_name = "TEXT")]
-    pub only: Option<String>,
+    /// Only kernels whose id contains one of these texts, among canaries and kernels
+    #[arg(long, value_name = "TEXT", num_args = 1.., value_delimiter = ',')]
+    pub only: Vec<String>,
     /// Seconds after which the checks of a kernel hang [default: 20, 60 on the emulator]
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
     pub limit: Option<u64>,

@@ -1,45 +1,83 @@
 //! The canaries: one small problem per mechanism, each in a process of its own, before all else.
 
 use super::Context;
+use super::clock::Over;
 use super::record::{Outcome, Record};
 use super::smoke::{self, Entry, List};
 use crate::exit::Failure;
 use crate::output::say;
 
-/// Selects an entry of the smoke list: its family, and a part of its label, of its kernel's id and
-/// of its problem.
+/// Selects an entry of the smoke list.
 #[derive(Clone, Copy, Debug)]
 struct Canary {
     name: &'static str,
-    family: &'static str,
+    /// Families, of which the first that the device runs is taken.
+    families: &'static [&'static str],
     label: &'static str,
+    /// Part of the kernel's id.
     kernel: &'static str,
 }
 
-const fn canary(name: &'static str, family: &'static str, label: &'static str) -> Canary {
+const fn canary(
+    name: &'static str,
+    families: &'static [&'static str],
+    label: &'static str,
+    kernel: &'static str,
+) -> Canary {
     Canary {
         name,
-        family,
+        families,
         label,
-        kernel: "",
+        kernel,
     }
 }
 
+/// Families that have each option: the newest that the device runs is taken.
+const TENSOR_CORES: &[&str] = &["wgmma", "mma"];
+
 /// The canaries, the simplest mechanism first.
 const CANARIES: &[Canary] = &[
-    canary("relu", "relu", ""),
-    canary("f32 1x1", "1x1", ""),
-    canary("mma", "mma", ""),
-    canary("mma few channels", "mma_few_channels", ""),
-    canary("tiled bulk copy", "wgmma", "1x1"),
-    canary("im2col with padding", "wgmma", "3x3"),
-    canary("stride 2, asymmetric padding", "wgmma", "asymmetric"),
-    canary("residual", "wgmma", "residual"),
-    canary("three splits", "wgmma", "split-K 3"),
-    canary("gather", "wgmma_gather", ""),
-    canary("bottleneck, mma", "bottleneck", ""),
-    canary("bottleneck, wgmma", "bottleneck_wgmma", ""),
-    canary("branches", "mma_multi_conv", ""),
+    canary("relu", &["relu"], "plain", ""),
+    canary("f32 1x1", &["1x1"], "plain", ""),
+    canary("mma", &["mma"], "plain", ""),
+    canary("tiled bulk copy", &["wgmma"], "several tiles", ""),
+    canary("im2col with padding", &["wgmma"], "plain", ""),
+    canary(
+        "stride 2, asymmetric padding",
+        TENSOR_CORES,
+        "stride 2, asymmetric padding",
+        "",
+    ),
+    canary("residual", TENSOR_CORES, "residual", ""),
+    canary("three splits", TENSOR_CORES, "split-K 3", ""),
+    canary(
+        "gather, 2 bytes",
+        &["wgmma_gather"],
+        "plain",
+        "nhwc_128x128x64_v2_",
+    ),
+    canary(
+        "gather, 4 bytes",
+        &["wgmma_gather"],
+        "plain",
+        "nhwc_128x128x64_v4_",
+    ),
+    canary(
+        "gather, 8 bytes",
+        &["wgmma_gather"],
+        "plain",
+        "nhwc_128x128x64_v8_",
+    ),
+    canary(
+        "gather, 16 bytes",
+        &["wgmma_gather"],
+        "plain",
+        "nhwc_128x128x64_v16_",
+    ),
+    canary("gather, NCHW", &["wgmma_gather"], "plain", "nchw"),
+    canary("bottleneck, mma", &["bottleneck"], "plain", ""),
+    canary("bottleneck, wgmma", &["bottleneck_wgmma"], "plain", ""),
+    canary("branches", &["mma_multi_conv"], "plain", ""),
 ];
 
 /// Runs the canaries that have no result yet. `save` is called after each.
@@ -56,20 +94,7 @@ pub fn run(
         {
             continue;
         }
-        let record = match entry(canary, list, context) {
-            None => Record::not_run(
-                canary.name,
-                "",
-                canary.family,
-                "no kernel of the device does this",
-            ),
-            Some(entry) => match context.clock.over() {
-                Some(over) => {
-                    Record::not_run(canary.name, &entry.kernel, &entry.family, &over.reason())
-                }
-                None => smoke::kernel(context, canary.name, entry, Some(&entry.label)),
-            },
-        };
+        let record = one(context, canary, list);
         say(format_args!("canary {}: {}", record.name, record.words()))?;
         records.retain(|old| old.name != record.name);
         records.push(record);
@@ -78,12 +103,64 @@ pub fn run(
     Ok(())
 }
 
+/// Runs a canary, or tells why not.
+fn one(context: &Context, canary: &Canary, list: &List) -> Record {
+    let Some(entry) = entry(canary, list) else {
+        let family = canary.families.first().copied().unwrap_or_default();
+        let why = "the device runs no such kernel";
+        return Record::not_run(canary.name, "", family, why);
+    };
+    let why = match context.takes(&entry.kernel) {
+        false => Some("excluded".to_owned()),
+        true => context.clock.over().map(Over::reason),
+    };
+    match why {
+        Some(why) => Record::not_run(canary.name, &entry.kernel, &entry.family, &why),
+        None => smoke::kernel(context, canary.name, entry, Some(&entry.label)),
+    }
+}
+
 /// The entry of a canary.
-fn entry<'a>(canary: &Canary, list: &'a List, context: &Context) -> Option<&'a Entry> {
-    list.entries.iter().find(|entry| {
-        entry.family == canary.family
-            && entry.label.contains(canary.label)
-            && entry.kernel.contains(canary.kernel)
-            && context.takes(&entry.kernel)
-    })
+fn entry<'a>(canary: &Canary, list: &'a List) -> Option<&'a Entry> {
+    let of = |family: &str| {
+        list.entries.iter().find(|entry| {
+            entry.family == family
+                && entry.label == canary.label
+                && entry.kernel.contains(canary.kernel)
+        })
+    };
+    canary.families.iter().find_map(|family| of(family))
+}
+
+#[cfg(test)]
+mod tests {
+    use warpconv::plan::Capability;
+    use warpconv_testing::smoke;
+
+    use super::*;
+
+    #[test]
+    fn every_canary_is_in_the_smoke_list() {
+        let capability = Capability::h200();
+        let entries = smoke::list(&capability).into_iter().map(|case| Entry {
+            kernel: case.kernel.kernel().name(),
+            family: case.kernel.kernel().algorithm.name().to_owned(),
+            label: case.label,
+            problem: case.problem.to_string(),
+        });
+        let list = List {
+            entries: entries.collect(),
+            ..List::default()
+        };
+        let mut taken = Vec::new();
+        for canary in CANARIES {
+            let entry = entry(canary, &list);
+            let entry = entry.unwrap_or_else(|| panic!("no entry for {}", canary.name));
+            taken.push((&entry.kernel, &entry.label));
+        }
+        let count = taken.len();
+        taken.sort();
+        taken.dedup();
+        assert_eq!(taken.len(), count, "two canaries are the same");
+    }
 }

@@ -22,6 +22,7 @@ struct State<F> {
     queue: VecDeque<Entry>,
     /// By family: the kernel that hung.
     hung: BTreeMap<String, String>,
+    canaries: Vec<Record>,
     records: Vec<Record>,
     save: F,
     saved: Instant,
@@ -50,6 +51,7 @@ pub fn run(
     let state = Mutex::new(State {
         queue,
         hung: hung.map(|r| (r.family.clone(), r.kernel.clone())).collect(),
+        canaries: canaries.to_vec(),
         records: known,
         save,
         saved: Instant::now(),
@@ -119,6 +121,10 @@ fn next<F: FnMut(&[Record])>(
     let mut state = lock(state);
     loop {
         let entry = state.queue.pop_front()?;
+        if let Some(canary) = state.canary(&entry.kernel) {
+            state.records.push(canary);
+            continue;
+        }
         let why = if !context.takes(&entry.kernel) {
             Some("excluded".to_owned())
         } else if let Some(hung) = state.hung.get(&entry.family) {
@@ -136,6 +142,18 @@ fn next<F: FnMut(&[Record])>(
             }
             None => return Some(entry),
         }
+    }
+}
+
+impl<F> State<F> {
+    /// The record of a kernel whose canary hung: its other checks would hang too.
+    fn canary(&self, kernel: &str) -> Option<Record> {
+        let hung = |record: &&Record| record.kernel == kernel && record.outcome.is_hang();
+        let canary = self.canaries.iter().find(hung)?;
+        Some(Record {
+            name: kernel.to_owned(),
+            ..canary.clone()
+        })
     }
 }
 

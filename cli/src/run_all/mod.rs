@@ -13,6 +13,7 @@ mod report;
 mod rows;
 mod smoke;
 mod state;
+mod suites;
 mod tools;
 
 use std::env;
@@ -57,7 +58,7 @@ struct Context {
     jobs: usize,
     /// Variables of every process.
     env: Vec<(&'static str, OsString)>,
-    only: Option<String>,
+    only: Vec<String>,
     exclude: Vec<String>,
     no_cudnn: bool,
 }
@@ -107,9 +108,18 @@ impl Context {
         ["--quiet", "--device", &device].map(OsString::from).into()
     }
 
+    /// Variables of programs that take the device from the environment.
+    fn device_env(&self) -> Vec<(&'static str, OsString)> {
+        let mut variables = self.env.clone();
+        variables.push(("WARPCONV_DEVICE", self.device.to_string().into()));
+        variables.push(("WARPCONV_BIN", self.program.clone().into()));
+        variables
+    }
+
     /// Returns whether the options let a kernel run.
     fn takes(&self, kernel: &str) -> bool {
-        let named = self.only.as_ref().is_none_or(|text| kernel.contains(text));
+        let contains = |text: &String| kernel.contains(text.as_str());
+        let named = self.only.is_empty() || self.only.iter().any(contains);
         named && !self.exclude.iter().any(|excluded| excluded == kernel)
     }
 
@@ -254,6 +264,12 @@ fn stages(context: &Context, args: &RunAllArgs, state: &mut State) -> Result<(),
         state.store(context);
     })?;
     state.save(context)?;
+    suites::report(context);
     state.tools = tools::run(context, &args.sanitize, &args.profile)?;
+    if args.full {
+        state.save(context)?;
+        state.tools.extend(suites::full(context)?);
+        suites::report(context);
+    }
     Ok(())
 }

@@ -236,12 +236,17 @@ fn of_check(check: &Value) -> (Outcome, String) {
     let message = one_line(check["message"].as_str().unwrap_or_default());
     match check["outcome"].as_str() {
         Some("wrong") => {
+            if check["largest_error"].is_null() && check["first_index"].is_null() {
+                return (Outcome::Wrong, message);
+            }
             let error = &check["largest_error"];
             let error = error
                 .as_f64()
                 .map_or("not finite".to_owned(), |e| e.to_string());
-            let place = check["first_index"].as_u64();
-            let place = place.map_or(String::new(), |index| format!(", first at index {index}"));
+            let place = match check["first_index"].as_array() {
+                Some(index) => format!(", first at {}", Value::from(index.clone())),
+                None => String::new(),
+            };
             (Outcome::Wrong, format!("largest error {error}{place}"))
         }
         Some("cuda_error") => match check["cuda_error"].as_str() {
@@ -285,7 +290,7 @@ mod tests {
         let ok = json!({"label": "plain", "problem": "p", "outcome": "ok", "registers": 40,
             "local_bytes": 0, "loaded": "PTX"});
         let wrong = json!({"label": "relu", "problem": "q", "outcome": "wrong", "message": "m",
-            "largest_error": 4.0, "first_index": 17});
+            "largest_error": 4.0, "first_index": [0, 1, 2, 3]});
         let fault = json!({"label": "relu", "problem": "q", "outcome": "cuda_error",
             "cuda_error": "CUDA_ERROR_ILLEGAL_ADDRESS", "message": "sync\n failed"});
         let running = json!({"kernel": "relu", "label": "split-K 2"});
@@ -298,7 +303,7 @@ mod tests {
         let record = judged(End::Exit(1), &json!({"checks": [ok, wrong]}));
         assert_eq!(
             record.words(),
-            "WRONG relu q: largest error 4, first at index 17"
+            "WRONG relu q: largest error 4, first at [0,1,2,3]"
         );
         let record = judged(End::Exit(3), &json!({"checks": [ok, fault]}));
         assert_eq!(

@@ -13,11 +13,11 @@ use crate::output::{Align, grouped, table};
 /// Lines of the essence at most.
 const ESSENCE: usize = 60;
 
-/// Lines of each list in the essence at most; with headings they make [`ESSENCE`].
-const LISTED: usize = 8;
+/// Lines of the list of failures, of canaries and of kernels, at most.
+const FAILED: usize = 8;
 
-/// Rows in the essence at most.
-const ROWS: usize = 25;
+/// Lines of each other list at most; the rows take what is left of [`ESSENCE`].
+const LISTED: usize = 4;
 
 /// The whole summary.
 pub fn summary(context: &Context, state: &State) -> String {
@@ -101,16 +101,13 @@ pub fn essence(context: &Context, state: &State) -> String {
     failed(&mut text, &state.matrix);
     left_out(&mut text, &state.matrix);
     ceilings(&mut text, context, state);
+    let tools = state
+        .tools
+        .iter()
+        .map(|tool| format!("{}: {} {}", tool.title, tool.outcome.name(), tool.message));
+    listed(&mut text, tools, LISTED);
+    listed(&mut text, state.notes.iter().cloned(), LISTED);
     rows(&mut text, context, state);
-    listed(
-        &mut text,
-        state
-            .tools
-            .iter()
-            .map(|tool| format!("{}: {} {}", tool.title, tool.outcome.name(), tool.message)),
-        4,
-    );
-    listed(&mut text, state.notes.iter().cloned(), 4);
     debug_assert!(text.lines().count() <= ESSENCE, "{text}");
     text
 }
@@ -143,7 +140,7 @@ fn failed(text: &mut String, records: &[Record]) {
         true => format!("{}: {}", record.kernel, record.words()),
         false => format!("{} ({}): {}", record.name, record.kernel, record.words()),
     };
-    listed(text, failed.map(line), LISTED);
+    listed(text, failed.map(line), FAILED);
 }
 
 /// Lists the reasons why kernels were not run.
@@ -161,7 +158,7 @@ fn left_out(text: &mut String, records: &[Record]) {
     let lines = reasons
         .iter()
         .map(|(why, count)| format!("not run, {count} kernels: {why}"));
-    listed(text, lines, 4);
+    listed(text, lines, LISTED);
 }
 
 fn ceilings(text: &mut String, context: &Context, state: &State) {
@@ -183,7 +180,7 @@ fn ceilings(text: &mut String, context: &Context, state: &State) {
         .iter()
         .map(|why| format!("ceiling not measured, {why}"));
     let all: Vec<String> = records.map(line).chain(missing).collect();
-    listed(text, all.into_iter(), 4);
+    listed(text, all.into_iter(), LISTED);
 }
 
 fn rows(text: &mut String, context: &Context, state: &State) {
@@ -198,7 +195,8 @@ fn rows(text: &mut String, context: &Context, state: &State) {
     let others = state.rows.iter().filter(other);
     let others = others.map(|row| format!("{}: {} {}", row.row, row.outcome.name(), row.message));
     let all: Vec<String> = measured.chain(others).collect();
-    listed(text, all.into_iter(), ROWS);
+    let left = ESSENCE.saturating_sub(text.lines().count());
+    listed(text, all.into_iter(), left);
 }
 
 /// A measured row in a line.
@@ -226,7 +224,11 @@ fn measured(row: &Value) -> String {
 /// Adds lines with an indent, of which at most `most`, the last naming how many more there are.
 fn listed(text: &mut String, lines: impl Iterator<Item = String>, most: usize) {
     let lines: Vec<String> = lines.collect();
-    let shown = if lines.len() <= most { most } else { most - 1 };
+    let shown = if lines.len() <= most {
+        most
+    } else {
+        most.saturating_sub(1)
+    };
     for line in lines.iter().take(shown) {
         put(text, &format!("  {line}"));
     }
@@ -235,5 +237,83 @@ fn listed(text: &mut String, lines: impl Iterator<Item = String>, most: usize) {
             text,
             &format!("  and {} more, see the tables above", lines.len() - shown),
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+    use std::time::Duration;
+
+    use serde_json::json;
+    use warpconv::device::DeviceChoice;
+
+    use super::*;
+    use crate::run_all::clock::Clock;
+
+    fn context(folder: PathBuf) -> Context {
+        Context {
+            program: PathBuf::new(),
+            programs: PathBuf::new(),
+            scratch: folder.clone(),
+            folder,
+            device: DeviceChoice::Emulator { sm: 90 },
+            emulated: true,
+            clock: Clock::start(1.0),
+            limit: Duration::from_secs(1),
+            jobs: 1,
+            env: Vec::new(),
+            only: Vec::new(),
+            exclude: Vec::new(),
+            no_cudnn: false,
+        }
+    }
+
+    fn failed(index: usize) -> Record {
+        let name = format!("kernel{index}");
+        let mut record = Record::not_run(&name, &name, "family", "");
+        record.outcome = Outcome::Hang;
+        record.message = "killed\nafter 20 s".to_owned();
+        record
+    }
+
+    #[test]
+    fn the_essence_has_sixty_lines_at_most_and_says_what_it_leaves_out() {
+        let folder = std::env::temp_dir().join(format!("warpconv-essence-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let context = context(folder.clone());
+        let row = json!({"kind": "row", "id": "a/b", "kernel": "k", "us": 2.0, "floor_us": 1.0,
+            "cudnn": {"us": 3.5}});
+        let text = format!("{row}\n").repeat(70);
+        std::fs::write(context.file("rows.jsonl"), text).unwrap();
+        let lines: Vec<String> = (0..100).map(|index| format!("reason {index}")).collect();
+        let mut state = State {
+            canaries: (0..100).map(failed).collect(),
+            matrix: (0..100).map(failed).collect(),
+            missing: lines.clone(),
+            notes: lines.clone(),
+            ..State::default()
+        };
+        let not_run = lines
+            .iter()
+            .map(|why| Record::not_run("one", "one", "family", why));
+        state.matrix.extend(not_run);
+        let essence = essence(&context, &state);
+        assert_eq!(essence.lines().count(), ESSENCE, "{essence}");
+        assert!(
+            essence.contains("kernels: 100 HANG, 100 not run"),
+            "{essence}"
+        );
+        assert!(
+            essence.contains("kernel0: HANG killed | after 20 s"),
+            "{essence}"
+        );
+        assert!(essence.contains("and 93 more"), "{essence}");
+        let measured = "a/b: 2.00 us, 50 % of the roofline, cuDNN 3.50 us, k";
+        assert!(essence.contains(measured), "{essence}");
+        // The whole has all of them, and ends with the essence.
+        let summary = summary(&context, &state);
+        assert!(summary.ends_with(&essence) && summary.contains("kernel99"));
+        std::fs::remove_dir_all(&folder).unwrap();
     }
 }

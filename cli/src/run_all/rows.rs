@@ -1,6 +1,5 @@
 //! Ceilings of the card, and the rows of the first run in their order, until the time is over.
 
-use std::ffi::OsString;
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
@@ -240,12 +239,10 @@ fn options(context: &Context, row: &str, excluded: &[String]) -> String {
 }
 
 /// A benchmark program of the bundle.
-fn bench(context: &Context, name: &str, log: &str) -> Job {
+pub fn bench(context: &Context, name: &str, log: &str) -> Job {
     let path = context.programs.join("benches").join(name);
     let mut job = Job::new(path, &["--bench"], context.log(log));
-    job.env = context.env.clone();
-    let device = OsString::from(context.device.to_string());
-    job.env.push(("WARPCONV_DEVICE", device));
+    job.env = context.device_env();
     job.env
         .push(("CRITERION_HOME", context.scratch("criterion").into()));
     job
