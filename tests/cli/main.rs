@@ -8,5 +8,6 @@ mod golden;
 mod hostile;
 mod nets;
 mod paths;
+mod run_all;
 mod smoke;
 mod verify;

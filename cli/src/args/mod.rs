@@ -18,7 +18,8 @@ use values::{at_least_one, count, device};
     version,
     args_conflicts_with_subcommands = false,
     after_help = "Exit codes: 0 success, 1 a check failed, 2 wrong usage or unreadable input, 3 no \
-        device or a device error.\nWithout a command, `bottleneck` runs."
+        device or a device error, of `run-all` 128 and the number of a \
+        signal.\nWithout a command, `bottleneck` runs."
 )]
 pub struct Cli {
     /// Options of every command.

@@ -32,7 +32,12 @@ pub fn pack(folder: &Path, target: &Path) -> io::Result<()> {
     archive.mode(tar::HeaderMode::Deterministic);
     for name in names {
         // Whole, so that a file that grows meanwhile is cut at the size that its header states.
-        let bytes = fs::read(folder.join(&name))?;
+        let bytes = match fs::read(folder.join(&name)) {
+            Ok(bytes) => bytes,
+            // The log of a process that has passed meanwhile.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(error),
+        };
         let mut header = tar::Header::new_gnu();
         header.set_size(bytes.len() as u64);
         header.set_mode(0o644);

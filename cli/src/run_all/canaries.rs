@@ -40,8 +40,8 @@ const CANARIES: &[Canary] = &[
     canary("relu", &["relu"], "plain", ""),
     canary("f32 1x1", &["1x1"], "plain", ""),
     canary("mma", &["mma"], "plain", ""),
-    canary("tiled bulk copy", &["wgmma"], "several tiles", ""),
-    canary("im2col with padding", &["wgmma"], "plain", ""),
+    canary("tiled bulk copy", &["wgmma"], "1x1", ""),
+    canary("im2col with padding", &["wgmma"], "plain 3x3", ""),
     canary(
         "stride 2, asymmetric padding",
         TENSOR_CORES,
@@ -125,11 +125,17 @@ fn entry<'a>(canary: &Canary, list: &'a List) -> Option<&'a Entry> {
     let of = |family: &str| {
         list.entries.iter().find(|entry| {
             entry.family == family
-                && entry.label == canary.label
+                && is_labelled(&entry.label, canary.label)
                 && entry.kernel.contains(canary.kernel)
         })
     };
     canary.families.iter().find_map(|family| of(family))
+}
+
+/// Returns whether a label is the canary's, which may be followed by a filter or a layout.
+fn is_labelled(label: &str, canary: &str) -> bool {
+    let rest = label.strip_prefix(canary);
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with([',', ' ']))
 }
 
 #[cfg(test)]

@@ -9,19 +9,19 @@ use std::time::Duration;
 use super::Context;
 use super::process::{self, Background, Job};
 
-/// Time of each short program that is asked.
+/// Time of each short program.
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// What nvidia-smi is asked every second.
+/// Fields that nvidia-smi samples every second.
 const SAMPLED: &str = "timestamp,index,clocks.sm,clocks.mem,temperature.gpu,power.draw,\
     utilization.gpu,memory.used,clocks_throttle_reasons.active";
 
-/// What nvidia-smi is asked once.
+/// Fields that nvidia-smi prints once.
 const CARD: &str = "name,driver_version,vbios_version,pstate,clocks.sm,clocks.mem,clocks.max.sm,\
-    clocks.max.mem,temperature.gpu,power.draw,power.limit,memory.total,memory.used,ecc.mode.current,\
-    compute_mode,persistence_mode,mig.mode.current";
+    clocks.max.mem,temperature.gpu,power.draw,power.limit,memory.total,memory.used,\
+    ecc.mode.current,compute_mode,persistence_mode,mig.mode.current";
 
-/// Prints what Python has: its packages are not imported, since that takes seconds.
+/// Script that prints the versions of Python packages. They are not imported, since that takes seconds.
 const PYTHON: &str = "import importlib.metadata as m\n\
     for name in ('torch', 'nvidia-cudnn-cu13', 'nvidia-cudnn-cu12', 'triton'):\n\
     \x20   try: print(name, m.version(name), m.distribution(name).locate_file(''))\n\
@@ -37,6 +37,17 @@ pub fn sampler(context: &Context) -> Result<Background, String> {
     let args = [query.as_str(), "--format=csv,nounits", "-l", "1"];
     let job = Job::new("nvidia-smi", &args, context.file("smi.csv"));
     Background::start(&job).map_err(|error| format!("nvidia-smi: {error}"))
+}
+
+/// Returns whether the card belongs to one process at a time.
+pub fn is_exclusive(context: &Context) -> bool {
+    if context.emulated {
+        return false;
+    }
+    let args = ["--query-gpu=compute_mode", "--format=csv,noheader"];
+    let log = context.scratch("asked");
+    let mode = process::output("nvidia-smi", &args, &log, LIMIT, &context.clock);
+    mode.is_ok_and(|mode| mode.contains("Exclusive"))
 }
 
 /// Describes the environment, as lines `name: value`.

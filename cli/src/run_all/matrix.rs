@@ -1,7 +1,7 @@
 //! The kernel matrix: every kernel's checks, a process per kernel, several at once.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -56,9 +56,10 @@ pub fn run(
         save,
         saved: Instant::now(),
     });
+    let device = RwLock::new(());
     thread::scope(|scope| {
         for _ in 0..context.jobs {
-            scope.spawn(|| work(context, &state));
+            scope.spawn(|| work(context, &state, &device));
         }
     });
     let mut records = state
@@ -98,17 +99,57 @@ fn order(list: &List, canaries: &[Record]) -> VecDeque<Entry> {
     queue
 }
 
-/// Takes kernels until there are none.
-fn work<F: FnMut(&[Record])>(context: &Context, state: &Mutex<State<F>>) {
+/// Takes kernels until there are none. `device` is held for reading beside others, for writing
+/// alone.
+fn work<F: FnMut(&[Record])>(context: &Context, state: &Mutex<State<F>>, device: &RwLock<()>) {
     let gate = context.clock.share(SHARE);
-    while let Some(entry) = next(context, state, &gate) {
-        let record = smoke::kernel(context, &entry.kernel, &entry, None);
-        let mut state = lock(state);
+    loop {
+        let beside = device.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(entry) = next(context, state, &gate) else {
+            return;
+        };
+        let mut record = smoke::once(context, &entry.kernel, &entry, None, context.limit);
+        drop(beside);
         if record.outcome.is_hang() {
-            let family = (record.family.clone(), record.kernel.clone());
-            state.hung.insert(family.0, family.1);
+            let _alone = device.write().unwrap_or_else(PoisonError::into_inner);
+            let known = lock(state).hung.get(&entry.family).cloned();
+            match known {
+                Some(kernel) => {
+                    record.outcome = Outcome::NotRun;
+                    let (family, why) = (&entry.family, &record.message);
+                    record.message = format!("{family} hung at {kernel}; {why} beside it");
+                }
+                None => record = alone(context, &entry, record),
+            }
+            if record.outcome.is_hang() {
+                let mut state = lock(state);
+                state
+                    .hung
+                    .insert(record.family.clone(), record.kernel.clone());
+            }
         }
-        state.add(record);
+        lock(state).add(record);
+    }
+}
+
+/// Runs a kernel again that exceeded its time beside others. One that hangs alone too is run as
+/// the watchdog's module.
+fn alone(context: &Context, entry: &Entry, beside: Record) -> Record {
+    let limit = match context.jobs {
+        // It was alone.
+        1 => return smoke::located(context, beside, entry, None),
+        _ => context.limit / 2,
+    };
+    let mut record = smoke::once(context, &entry.kernel, entry, None, limit);
+    match record.outcome {
+        Outcome::Ok => {
+            let (before, after) = (beside.seconds, record.seconds);
+            record.message =
+                format!("slow beside others: killed after {before:.0} s, alone {after:.1} s");
+            record
+        }
+        Outcome::NotRun => beside,
+        _ => smoke::located(context, record, entry, None),
     }
 }
 

@@ -39,7 +39,7 @@ const EMULATOR_LIMIT: Duration = Duration::from_secs(60);
 /// Processes at a time on a GPU.
 const GPU_JOBS: usize = 4;
 
-/// What every stage needs.
+/// Settings that every stage reads.
 struct Context {
     /// This program.
     program: PathBuf,
@@ -192,10 +192,16 @@ fn file_name(name: &str) -> String {
 
 /// Runs the command.
 pub fn command(global: &Global, args: &RunAllArgs) -> Result<(), Failure> {
-    let context = Context::new(global, args)?;
+    let mut context = Context::new(global, args)?;
     let json = JsonFile::create(global.json.as_deref())?;
     interrupt::install();
     let mut state = State::create(&context, &args.output, args.resume)?;
+    if environment::is_exclusive(&context) {
+        context.jobs = 1;
+        state
+            .notes
+            .push("the card takes one process at a time".to_owned());
+    }
     let outcome = stages(&context, args, &mut state);
     // Whatever has ended the stages, what there is is written.
     state
@@ -206,7 +212,7 @@ pub fn command(global: &Global, args: &RunAllArgs) -> Result<(), Failure> {
         file.write(&state.to_json())?;
     }
     say(report::essence(&context, &state))?;
-    say(format_args!("\nall of it: {}", state.archive().display()))?;
+    say(format_args!("all of it: {}", state.archive().display()))?;
     outcome?;
     if let Some(signal) = interrupt::arrived() {
         return Err(Failure::Signal(signal));

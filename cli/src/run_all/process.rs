@@ -45,7 +45,7 @@ impl Job {
     }
 }
 
-/// How a program ended.
+/// End of a program.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum End {
     /// It ended with a code.
@@ -65,7 +65,7 @@ pub enum End {
 /// A program that has ended.
 #[derive(Clone, Debug)]
 pub struct Ended {
-    /// How.
+    /// Its end.
     pub end: End,
     /// Seconds from start to end.
     pub seconds: f64,

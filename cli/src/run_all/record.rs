@@ -149,16 +149,13 @@ impl Record {
     /// The outcome with its reason: `WRONG residual: largest error 4 at 17`.
     pub fn words(&self) -> String {
         let mut text = self.outcome.name().to_owned();
-        for part in [&self.check, &self.message] {
-            if !part.is_empty() {
-                let mark = if text == self.outcome.name() {
-                    " "
-                } else {
-                    ": "
-                };
-                text.push_str(mark);
-                text.push_str(part);
-            }
+        if !self.check.is_empty() {
+            text.push(' ');
+            text.push_str(&self.check);
+        }
+        if !self.message.is_empty() {
+            text.push_str(": ");
+            text.push_str(&self.message);
         }
         if !self.watchdog.is_empty() {
             text.push_str("; watchdog: ");
@@ -243,10 +240,9 @@ fn of_check(check: &Value) -> (Outcome, String) {
             let error = error
                 .as_f64()
                 .map_or("not finite".to_owned(), |e| e.to_string());
-            let place = match check["first_index"].as_array() {
-                Some(index) => format!(", first at {}", Value::from(index.clone())),
-                None => String::new(),
-            };
+            let places = ["first_element", "first_index"].map(|key| &check[key]);
+            let place = places.into_iter().find(|place| !place.is_null());
+            let place = place.map_or(String::new(), |place| format!(", first at {place}"));
             (Outcome::Wrong, format!("largest error {error}{place}"))
         }
         Some("cuda_error") => match check["cuda_error"].as_str() {
@@ -290,7 +286,7 @@ mod tests {
         let ok = json!({"label": "plain", "problem": "p", "outcome": "ok", "registers": 40,
             "local_bytes": 0, "loaded": "PTX"});
         let wrong = json!({"label": "relu", "problem": "q", "outcome": "wrong", "message": "m",
-            "largest_error": 4.0, "first_index": [0, 1, 2, 3]});
+            "largest_error": 4.0, "first_element": [0, 1, 2, 3], "first_index": 17});
         let fault = json!({"label": "relu", "problem": "q", "outcome": "cuda_error",
             "cuda_error": "CUDA_ERROR_ILLEGAL_ADDRESS", "message": "sync\n failed"});
         let running = json!({"kernel": "relu", "label": "split-K 2"});
@@ -324,12 +320,12 @@ mod tests {
         let record = judged(End::Signal(11), &json!({"running": running}));
         assert_eq!(record.words(), "CRASH split-K 2: SIGSEGV");
         let record = judged(End::Over(Over::Time), &Value::Null);
-        assert_eq!(record.words(), "not run the minutes are used up");
+        assert_eq!(record.words(), "not run: the minutes are used up");
         // A process that checked nothing has not passed.
         let record = judged(End::Exit(0), &json!({"checks": []}));
-        assert_eq!(record.words(), "FAILED exit code 0: last line");
+        assert_eq!(record.words(), "FAILED: exit code 0: last line");
         let record = judged(End::Exit(3), &Value::Null);
-        assert_eq!(record.words(), "FAILED exit code 3: last line");
+        assert_eq!(record.words(), "FAILED: exit code 3: last line");
         assert_eq!(Record::of_json(&record.to_json()), Some(record));
     }
 }

@@ -24,9 +24,9 @@ pub fn summary(context: &Context, state: &State) -> String {
     let mut text = String::from("# Environment\n\n");
     text.push_str(&state.environment);
     text.push_str("\n# Canaries\n\n");
-    text.push_str(&records(&state.canaries));
+    text.push_str(&records("canary", &state.canaries));
     text.push_str("\n# Kernels\n\n");
-    text.push_str(&records(&state.matrix));
+    text.push_str(&records("", &state.matrix));
     text.push_str("\n# Rows\n\n");
     for row in &state.rows {
         put(
@@ -39,10 +39,10 @@ pub fn summary(context: &Context, state: &State) -> String {
     text
 }
 
-/// A table of records.
-fn records(records: &[Record]) -> String {
-    let headings = [
-        ("name", Align::Left),
+/// A table of records. With a `title`, the names stand beside the kernels.
+fn records(title: &str, records: &[Record]) -> String {
+    let mut headings = vec![
+        (title, Align::Left),
         ("kernel", Align::Left),
         ("result", Align::Left),
         ("checks passed", Align::Right),
@@ -52,17 +52,21 @@ fn records(records: &[Record]) -> String {
         ("loaded", Align::Left),
     ];
     let number = |value: Option<u64>| value.map_or(String::new(), |value| value.to_string());
+    let first = usize::from(title.is_empty());
+    headings.drain(..first);
     let row = |record: &Record| {
-        vec![
+        let mut row = vec![
             record.name.clone(),
             record.kernel.clone(),
-            record.words(),
+            one_line(&record.words()),
             record.passed.to_string(),
             format!("{:.1}", record.seconds),
             number(record.registers),
             number(record.local_bytes),
             record.loaded.clone(),
-        ]
+        ];
+        row.drain(..first);
+        row
     };
     format!("{}\n", table(&headings, records.iter().map(row).collect()))
 }
@@ -115,7 +119,8 @@ pub fn essence(context: &Context, state: &State) -> String {
 /// Adds a line, cut to what a terminal shows in two.
 fn put(text: &mut String, line: &str) {
     // A String takes everything.
-    let _ = writeln!(text, "{}", one_line(line));
+    let indent = &line[..line.len() - line.trim_start().len()];
+    let _ = writeln!(text, "{indent}{}", one_line(line));
 }
 
 /// Numbers of outcomes: `14 OK, 1 HANG`.
@@ -133,9 +138,12 @@ fn counts(outcomes: impl Iterator<Item = Outcome>) -> String {
     }
 }
 
-/// Lists the records that failed.
+/// Lists the records that failed, and those that passed with a remark.
 fn failed(text: &mut String, records: &[Record]) {
-    let failed = records.iter().filter(|record| record.outcome.is_failure());
+    let remark = |record: &Record| record.outcome == Outcome::Ok && !record.message.is_empty();
+    let failed = records
+        .iter()
+        .filter(|r| r.outcome.is_failure() || remark(r));
     let line = |record: &Record| match record.name == record.kernel {
         true => format!("{}: {}", record.kernel, record.words()),
         false => format!("{} ({}): {}", record.name, record.kernel, record.words()),
@@ -193,7 +201,7 @@ fn rows(text: &mut String, context: &Context, state: &State) {
         .map(measured);
     let other = |row: &&RowState| row.outcome != Outcome::Ok;
     let others = state.rows.iter().filter(other);
-    let others = others.map(|row| format!("{}: {} {}", row.row, row.outcome.name(), row.message));
+    let others = others.map(RowState::words);
     let all: Vec<String> = measured.chain(others).collect();
     let left = ESSENCE.saturating_sub(text.lines().count());
     listed(text, all.into_iter(), left);
@@ -305,7 +313,7 @@ mod tests {
             "{essence}"
         );
         assert!(
-            essence.contains("kernel0: HANG killed | after 20 s"),
+            essence.contains("kernel0: HANG: killed | after 20 s"),
             "{essence}"
         );
         assert!(essence.contains("and 93 more"), "{essence}");

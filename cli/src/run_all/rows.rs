@@ -37,6 +37,12 @@ pub struct RowState {
 }
 
 impl RowState {
+    /// The row with its outcome and reason.
+    pub fn words(&self) -> String {
+        let (row, outcome, message) = (&self.row, self.outcome.name(), &self.message);
+        format!("{row}: {outcome}: {message}")
+    }
+
     /// Converts it to JSON.
     pub fn to_json(&self) -> Value {
         json!({
@@ -121,8 +127,8 @@ pub fn list(context: &Context) -> Result<Vec<(String, String)>, String> {
     let lines = text.lines().map(str::trim);
     let lines = lines.filter(|line| !line.is_empty() && !line.starts_with('#'));
     let pair = |line: &str| {
-        let (program, row) = line.split_once('\t')?;
-        Some((program.trim().to_owned(), row.trim().to_owned()))
+        let (program, row) = line.split_once(char::is_whitespace)?;
+        Some((program.to_owned(), row.trim().to_owned()))
     };
     let rows: Vec<_> = lines.filter_map(pair).collect();
     match rows.is_empty() {
@@ -160,11 +166,7 @@ pub fn run(
             Some(state) => state.clone(),
             None => {
                 let state = one(context, &program, &row, excluded);
-                say(format_args!(
-                    "row {row}: {} {}",
-                    state.outcome.name(),
-                    state.message
-                ))?;
+                say(format_args!("row {}", state.words()))?;
                 state
             }
         };

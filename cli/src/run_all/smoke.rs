@@ -19,7 +19,7 @@ pub struct Entry {
     pub kernel: String,
     /// Family of the kernel.
     pub family: String,
-    /// What the check is for: residual, split-K 2.
+    /// Option that the check is there for: residual, split-K 2.
     pub label: String,
     /// Problem in benchdnn's notation.
     pub problem: String,
@@ -92,11 +92,32 @@ fn entry(check: &Value) -> Option<Entry> {
     })
 }
 
-/// Runs the checks of a kernel, all or those that `filter` matches, and makes the record.
+/// Runs the checks of a kernel that `filter` matches, alone on the device, and makes the record.
 pub fn kernel(context: &Context, name: &str, entry: &Entry, filter: Option<&str>) -> Record {
-    let mut record = run(context, name, entry, filter, None);
+    let record = once(context, name, entry, filter, context.limit);
+    located(context, record, entry, filter)
+}
+
+/// The same with a time limit and without the watchdog's module.
+pub fn once(
+    context: &Context,
+    name: &str,
+    entry: &Entry,
+    filter: Option<&str>,
+    limit: Duration,
+) -> Record {
+    run(context, name, entry, filter, (None, limit))
+}
+
+/// The record, with the report of the watchdog's module if the kernel hung.
+pub fn located(
+    context: &Context,
+    mut record: Record,
+    entry: &Entry,
+    filter: Option<&str>,
+) -> Record {
     if record.outcome.is_hang() {
-        record.watchdog = watchdog(context, name, entry, filter);
+        record.watchdog = watchdog(context, &record.name, entry, filter);
     }
     record
 }
@@ -108,7 +129,13 @@ fn watchdog(context: &Context, name: &str, entry: &Entry, filter: Option<&str>) 
         return "it has no module for this kernel".to_owned();
     }
     let name = format!("watchdog {name}");
-    let record = run(context, &name, entry, filter, Some(&folder));
+    let record = run(
+        context,
+        &name,
+        entry,
+        filter,
+        (Some(&folder), context.limit),
+    );
     record.words()
 }
 
@@ -117,7 +144,7 @@ fn run(
     name: &str,
     entry: &Entry,
     filter: Option<&str>,
-    modules: Option<&Path>,
+    (modules, limit): (Option<&Path>, Duration),
 ) -> Record {
     let stem = file_name(name);
     let file = context.scratch(&format!("{stem}.json"));
@@ -129,7 +156,7 @@ fn run(
     if let Some(folder) = modules {
         job.env.push((OVERRIDE, folder.into()));
     }
-    let ended = process::run(&job, context.limit, &context.clock);
+    let ended = process::run(&job, limit, &context.clock);
     let mut record = Record::not_run(name, &entry.kernel, &entry.family, "");
     record.seconds = ended.seconds;
     let last_line = process::last_line(&job.log);

@@ -108,7 +108,7 @@ fn one(context: &Context, title: &str, job: Job) -> Result<ToolResult, Failure> 
             other => (Outcome::Failed, format!("{}: {}", other.words(), last())),
         },
     };
-    say(format_args!("{title}: {} {message}", outcome.name()))?;
+    say(format_args!("{title}: {}: {message}", outcome.name()))?;
     Ok(ToolResult {
         title: title.to_owned(),
         outcome,

@@ -79,7 +79,7 @@ fn one(
         (None, _) => (Outcome::NotRun, format!("{program} is not installed")),
         (Some(path), None) => watched(context, path, &title, args, kernel),
     };
-    say(format_args!("{title}: {} {message}", outcome.name()))?;
+    say(format_args!("{title}: {}: {message}", outcome.name()))?;
     Ok(ToolResult {
         title,
         outcome,
