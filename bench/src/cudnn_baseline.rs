@@ -64,6 +64,11 @@ impl CudnnBaseline {
         CudnnBaseline::absent("this build is without the feature `cudnn`")
     }
 
+    /// The version or the reason, without the places that were looked through.
+    pub fn short(&self) -> &str {
+        self.words.split(": ").next().unwrap_or_default()
+    }
+
     /// Returns whether cuDNN is available.
     pub fn is_there(&self) -> bool {
         #[cfg(feature = "cudnn")]

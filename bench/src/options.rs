@@ -99,10 +99,10 @@ pub struct Options {
     pub no_cudnn: bool,
     /// Only these rows, with commas, such as layers/googlenet/conv2/n128/bf16/nhwc or
     /// bottleneck/252/n128/bf16/nhwc
-    #[arg(long = "row", value_delimiter = ',', conflicts_with = "shapes")]
+    #[arg(long, value_delimiter = ',', conflicts_with_all = ["shapes", "batch", "kinds", "layout"])]
     pub row: Vec<String>,
     /// Only the rows that a file names, such as benches/first_run.txt
-    #[arg(long, conflicts_with = "shapes")]
+    #[arg(long, conflicts_with_all = ["shapes", "batch", "kinds", "layout"])]
     pub rows: Option<PathBuf>,
     /// Plan without these kernels, with commas
     #[arg(long, value_delimiter = ',')]

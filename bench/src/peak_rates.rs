@@ -26,7 +26,7 @@ pub struct Card {
 }
 
 impl Card {
-    /// Peak rates of an H200, as measured by the best programs for it: those of the planner's table.
+    /// Peak rates of an H200, as measured by the best programs for it: the planner's table.
     pub const H200: Card = Card {
         fp32: PeakRates::of_products(DType::F32, Math::Strict).flops,
         tf32: PeakRates::of_products(DType::F32, Math::Tf32).flops,

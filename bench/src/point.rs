@@ -123,7 +123,7 @@ impl<'g, 'c, 'a> Point<'g, 'c, 'a> {
             ..CudnnRecord::default()
         };
         if !self.session.cudnn.is_there() {
-            return note(self.session.cudnn.words.clone());
+            return note(self.session.cudnn.short().to_owned());
         }
         self.group.throughput(work);
         let mut ours = std::mem::take(&mut self.ours);

@@ -31,7 +31,7 @@ use super::timed_graph::{self, Length, text};
 pub const EMULATED_MACS: u64 = 20_000_000;
 
 /// The same for rows that are chosen by name: a few seconds each.
-const EMULATED_CHOSEN_MACS: u64 = 60_000_000;
+const EMULATED_CHOSEN_MACS: u64 = 130_000_000;
 
 /// Limit of device memory for one record's operands, in bytes.
 const ROOM: u64 = 24 << 30;
@@ -200,7 +200,7 @@ impl Session {
         !self.chosen.any() || self.chosen.has(group)
     }
 
-    /// The points of a group: those chosen by name, else `usual`. On the emulator a chosen point has
+    /// The points of a group: those chosen by name, else `usual`. On the emulator a chosen one has
     /// a batch of 1.
     pub fn configs(&self, group: &str, usual: impl FnOnce() -> Vec<Config>) -> Vec<Config> {
         if !self.chosen.any() {

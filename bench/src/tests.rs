@@ -399,6 +399,7 @@ fn options_choose_problems() {
     assert_eq!(full.kinds(&[Kind::F32]).len(), 5);
     assert!(parse("--layout chwn").is_err());
     assert!(parse("--quick --full").is_err());
+    assert!(parse("--row pool/a/n1/f32/nchw --type f32").is_err());
 }
 
 #[test]
@@ -460,7 +461,7 @@ fn without_cudnn_that_is_said() {
     assert!(!cudnn.is_there());
     assert!(cudnn.words.contains("emulator"), "{}", cudnn.words);
     match crate::cudnn::find() {
-        Ok(version) => assert!((90_000..100_000).contains(&version), "{version}"),
+        Ok(found) => assert!((90_000..100_000).contains(&found.version), "{found}"),
         Err(why) => assert!(why.contains("cuDNN"), "{why}"),
     }
 }

@@ -174,6 +174,7 @@ impl PeakRates {
     /// the one table of them, which planner, roofline and benchmarks share. They are what the best
     /// published programs reach: 790 TFLOP/s of dense bf16, 67 TFLOP/s of f32 and 4.3 TB/s; tf32
     /// comes from its measured machine balance, 97 FLOP per byte.
+    #[doc(hidden)]
     pub const fn of_products(dtype: DType, math: Math) -> PeakRates {
         match (dtype, math) {
             (DType::F32, Math::Strict) => PeakRates::H200_FP32,

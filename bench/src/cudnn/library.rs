@@ -1,10 +1,13 @@
 //! Search for the cuDNN library without cudarc, which panics if the library is missing.
 
 use std::error::Error as _;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, c_void};
+use std::path::{Path, PathBuf};
 
 use cudarc::cudnn::sys;
 use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
+
+use crate::cudnn_places::{self, FILE, Place, Search, Surroundings};
 
 /// The environment variable that names the library's file, or its folder.
 pub const VARIABLE: &str = "WARPCONV_CUDNN";
@@ -14,7 +17,7 @@ const VERSIONS: std::ops::Range<usize> = 90_000..100_000;
 
 /// All cuDNN functions that are called here: cudarc panics at a call of a function that the library
 /// lacks.
-const FUNCTIONS: [&str; 35] = [
+pub const FUNCTIONS: [&str; 35] = [
     "cudnnActivationForward",
     "cudnnAddTensor",
     "cudnnBackendCreateDescriptor",
@@ -52,20 +55,24 @@ const FUNCTIONS: [&str; 35] = [
     "cudnnTransformTensor",
 ];
 
-/// Loads the library, for the rest of the process, and returns its version. The error names what is
-/// missing.
-pub fn find() -> Result<usize, String> {
-    if let Some(named) = std::env::var_os(VARIABLE).filter(|named| !named.is_empty()) {
-        // cudarc later opens the library by name and gets this one, which has that name.
-        load_named(&named)?;
-    }
-    if !is_found() {
-        return Err(format!(
-            "no cuDNN here: the loader finds no libcudnn.so.9 (set {VARIABLE} or LD_LIBRARY_PATH)"
-        ));
-    }
+/// The library that was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// Its version: 91002 is 9.10.2.
+    pub version: usize,
+    /// Its file, unless the loader found it.
+    pub file: Option<PathBuf>,
+}
+
+/// Loads the library, for the rest of the process. The error names what is missing, and where it
+/// was looked for.
+pub fn find() -> Result<Found, String> {
+    let file = load_somewhere()?;
     // SAFETY: the library was just found under one of the names that cudarc tries.
     let library = unsafe { sys::culib() };
+    if let Some(file) = &file {
+        check_same(library, file)?;
+    }
     for function in FUNCTIONS {
         // SAFETY: the symbol is looked up, not called.
         let found = unsafe { library.get::<unsafe extern "C" fn()>(function.as_bytes()) };
@@ -80,7 +87,63 @@ pub fn find() -> Result<usize, String> {
             "the cuDNN that is here is version {version}; 9 is needed"
         ));
     }
-    Ok(version)
+    Ok(Found { version, file })
+}
+
+/// Checks that cudarc opened `file`, which is loaded: the loader may find another library, since
+/// cudarc tries the name without a version first.
+fn check_same(library: &libloading::Library, file: &Path) -> Result<(), String> {
+    const NAME: &[u8] = b"cudnnGetVersion\0";
+    // SAFETY: the file is loaded already, so no initialiser runs; symbols are looked up only.
+    let same = unsafe {
+        let own = Library::open(Some(file), RTLD_NOW | RTLD_GLOBAL).map_err(|e| e.to_string())?;
+        let address = |symbol: Result<*mut c_void, libloading::Error>| symbol.ok();
+        let opened = address(library.get::<*mut c_void>(NAME).map(|symbol| *symbol));
+        let expected = address(own.get::<*mut c_void>(NAME).map(|symbol| *symbol));
+        opened == expected
+    };
+    match same {
+        true => Ok(()),
+        false => Err(format!(
+            "{} is loaded, but the loader has another libcudnn.so in its path (LD_LIBRARY_PATH or \
+             the system's folders)",
+            file.display()
+        )),
+    }
+}
+
+/// Loads the library from the named place, else by the loader, else from the places where users
+/// have it. Returns its file unless the loader found it.
+fn load_somewhere() -> Result<Option<PathBuf>, String> {
+    if let Some(named) = std::env::var_os(VARIABLE).filter(|named| !named.is_empty()) {
+        let place = cudnn_places::named(Path::new(&named));
+        let place = place.and_then(|place| load_place(&place).map(|()| place));
+        let place = place.map_err(|why| format!("{VARIABLE} names no cuDNN: {why}"))?;
+        return match is_found() {
+            true => Ok(Some(place.file)),
+            false => Err(format!(
+                "{VARIABLE} names {}, which is not called {FILE} inside",
+                place.file.display()
+            )),
+        };
+    }
+    if is_found() {
+        return Ok(None);
+    }
+    let search = Search::new(&Surroundings::of_process());
+    let mut failed = String::new();
+    for place in &search.places {
+        match load_place(place) {
+            // cudarc later opens the library by name and gets this one, which has that name.
+            Ok(()) if is_found() => return Ok(Some(place.file.clone())),
+            Ok(()) => {}
+            Err(why) => failed.push_str(&format!("; {} fails: {why}", place.file.display())),
+        }
+    }
+    Err(format!(
+        "no cuDNN 9 here (set {VARIABLE} to its file or folder): the loader finds no {FILE}, and \
+         none was loaded from {search}{failed}"
+    ))
 }
 
 /// Returns whether the loader finds the library under a name that cudarc tries. The library stays
@@ -91,14 +154,13 @@ fn is_found() -> bool {
         .any(|name| load(OsStr::new(name)).is_ok())
 }
 
-fn load_named(named: &OsStr) -> Result<(), String> {
-    let path = std::path::Path::new(named);
-    let file = if path.is_dir() {
-        path.join("libcudnn.so.9")
-    } else {
-        path.to_owned()
-    };
-    load(file.as_os_str()).map_err(|why| format!("{VARIABLE} names no cuDNN: {why}"))
+/// Loads cuBLAS and NVRTC, then cuDNN, which opens both by name. Without them it is loaded too: it
+/// needs them for some plans only.
+fn load_place(place: &Place) -> Result<(), String> {
+    for dependency in &place.dependencies {
+        let _plans_that_need_it_fail = load(dependency.as_os_str());
+    }
+    load(place.file.as_os_str())
 }
 
 fn load(name: &OsStr) -> Result<(), String> {

@@ -26,7 +26,7 @@ use std::sync::Arc;
 use cudarc::cudnn::sys::{self, cudnnStatus_t};
 use cudarc::driver::{CudaSlice, CudaStream, DevicePtr};
 
-pub use library::find;
+pub use library::{FUNCTIONS, Found, VARIABLE, find};
 
 use super::options::Options;
 use super::timed_graph::text;
@@ -54,11 +54,22 @@ pub fn checked(call: &'static str, status: cudnnStatus_t) -> Result<(), Failure>
     }
 }
 
+impl std::fmt::Display for Found {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (major, minor) = (self.version / 10_000, self.version / 100 % 100);
+        write!(f, "cuDNN {major}.{minor}.{}", self.version % 100)?;
+        match &self.file {
+            Some(file) => write!(f, " of {}", file.display()),
+            None => Ok(()),
+        }
+    }
+}
+
 /// cuDNN in the context and the stream of a benchmark.
 pub struct Cudnn {
     handle: sys::cudnnHandle_t,
     stream: Arc<CudaStream>,
-    version: usize,
+    found: Found,
     workspace: RefCell<Option<CudaSlice<u8>>>,
     /// Maximum workspace of a plan, in bytes.
     most_workspace: u64,
@@ -70,7 +81,7 @@ impl Cudnn {
     /// Finds the library and opens it in the stream's context. The error gives the reason if there
     /// is none.
     pub fn open(stream: &Arc<CudaStream>, options: &Options) -> Result<Cudnn, String> {
-        let version = find()?;
+        let found = find()?;
         stream.context().bind_to_thread().map_err(text)?;
         let mut handle = std::ptr::null_mut();
         // SAFETY: the library and all of its functions that are called here were found; the context
@@ -80,7 +91,7 @@ impl Cudnn {
         let cudnn = Cudnn {
             handle,
             stream: stream.clone(),
-            version,
+            found,
             workspace: RefCell::new(None),
             most_workspace: options.cudnn_workspace << 20,
             seconds: options.search_seconds(),
@@ -92,10 +103,9 @@ impl Cudnn {
         Ok(cudnn)
     }
 
-    /// The version as text.
+    /// The version as text, with the file unless the loader found it.
     pub fn version(&self) -> String {
-        let (major, minor) = (self.version / 10_000, self.version / 100 % 100);
-        format!("cuDNN {major}.{minor}.{}", self.version % 100)
+        self.found.to_string()
     }
 
     /// Workspace of at least `bytes` bytes, shared by all plans: they run one after another in one
