@@ -177,7 +177,7 @@ pub fn header_commands(root: &Path) -> Result<BTreeMap<String, Command>, Failure
 pub fn line_commands(root: &Path, nvcc: &Path) -> BTreeMap<String, Command> {
     let kernels = root.join("kernels");
     let line_command = |kernel: Kernel| {
-        let mut command = nvcc_command(nvcc, &kernels, &kernel);
+        let mut command = nvcc_command(nvcc, &kernels, &kernel, Waits::Endless);
         command.args(["-lineinfo", kernel.algorithm.source()]);
         (kernel.name(), command)
     };

@@ -57,7 +57,7 @@ struct Planned {
 
 /// An operation without a plan: the error, and the reason of each kernel.
 struct Failure {
-    error: Error,
+    error: Box<Error>,
     kernels: Vec<(KernelId, Refusal)>,
 }
 
@@ -78,7 +78,7 @@ impl FuseOptions<'_> {
     pub(crate) fn estimate(&self, nodes: &[Node]) -> Result<GraphEstimate, Error> {
         let planned = nodes.iter().map(|node| self.step(&node.step));
         let planned = planned.collect::<Result<Vec<Planned>, Failure>>();
-        Ok(total(nodes, &planned.map_err(|failure| failure.error)?))
+        Ok(total(nodes, &planned.map_err(|failure| *failure.error)?))
     }
 
     /// The same with the kernels; the error has the reason of each kernel.
@@ -122,7 +122,7 @@ impl FuseOptions<'_> {
                 kernel: plan.kernel_id(),
             }),
             Err(error) => Err(Failure {
-                error,
+                error: Box::new(error),
                 kernels: self.reasons(problem),
             }),
         }

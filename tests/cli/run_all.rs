@@ -98,8 +98,8 @@ fn run_all(scratch: &Scratch, device: &str, args: &[&str]) -> Command {
 fn ended(command: &mut Command, code: i32) -> (Output, Files) {
     let output = command.output().unwrap();
     assert_eq!(output.status.code(), Some(code), "{output:?}");
-    let results = command.get_args().skip_while(|arg| *arg != "--output");
-    let results = PathBuf::from(results.skip(1).next().unwrap());
+    let mut results = command.get_args().skip_while(|arg| *arg != "--output");
+    let results = PathBuf::from(results.nth(1).unwrap());
     (output, files(&results))
 }
 

@@ -21,7 +21,8 @@ const CARD: &str = "name,driver_version,vbios_version,pstate,clocks.sm,clocks.me
     clocks.max.mem,temperature.gpu,power.draw,power.limit,memory.total,memory.used,\
     ecc.mode.current,compute_mode,persistence_mode,mig.mode.current";
 
-/// Script that prints the versions of Python packages. They are not imported, since that takes seconds.
+/// Script that prints the versions of Python packages. They are not imported, since that takes
+/// seconds.
 const PYTHON: &str = "import importlib.metadata as m\n\
     for name in ('torch', 'nvidia-cudnn-cu13', 'nvidia-cudnn-cu12', 'triton'):\n\
     \x20   try: print(name, m.version(name), m.distribution(name).locate_file(''))\n\

@@ -295,13 +295,11 @@ mod tests {
         let text = format!("{row}\n").repeat(70);
         std::fs::write(context.file("rows.jsonl"), text).unwrap();
         let lines: Vec<String> = (0..100).map(|index| format!("reason {index}")).collect();
-        let mut state = State {
-            canaries: (0..100).map(failed).collect(),
-            matrix: (0..100).map(failed).collect(),
-            missing: lines.clone(),
-            notes: lines.clone(),
-            ..State::default()
-        };
+        let mut state = State::default();
+        state.canaries = (0..100).map(failed).collect();
+        state.matrix = (0..100).map(failed).collect();
+        state.missing = lines.clone();
+        state.notes = lines.clone();
         let not_run = lines
             .iter()
             .map(|why| Record::not_run("one", "one", "family", why));

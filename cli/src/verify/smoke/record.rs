@@ -25,16 +25,25 @@ pub enum Outcome {
     Wrong,
     /// The driver refused a call, or reports a fault.
     CudaError,
+    /// A wait of the watchdog's build did not end.
+    Watchdog,
     /// The library refused the problem or the launch.
     Refused,
 }
 
 impl Outcome {
-    fn name(self) -> &'static str {
+    /// Returns whether the device failed, not the result.
+    fn is_of_device(self) -> bool {
+        matches!(self, Outcome::CudaError | Outcome::Watchdog)
+    }
+
+    /// Name in the JSON file.
+    pub fn name(self) -> &'static str {
         match self {
             Outcome::Ok => "ok",
             Outcome::Wrong => "wrong",
             Outcome::CudaError => "cuda_error",
+            Outcome::Watchdog => "watchdog",
             Outcome::Refused => "refused",
         }
     }
@@ -136,6 +145,10 @@ impl Check {
             | Error::ModuleLoad { code, .. }
             | Error::TensorMap { code, .. } => *code,
             Error::OutOfMemory { .. } => OUT_OF_MEMORY,
+            Error::Watchdog { .. } => {
+                self.outcome = Outcome::Watchdog;
+                return;
+            }
             _ => {
                 self.outcome = Outcome::Refused;
                 return;
@@ -171,7 +184,7 @@ impl fmt::Display for Check {
         let word = match self.outcome {
             Outcome::Ok => "ok",
             Outcome::Wrong => "WRONG",
-            Outcome::CudaError | Outcome::Refused => "ERROR",
+            Outcome::CudaError | Outcome::Watchdog | Outcome::Refused => "ERROR",
         };
         let (kernel, label, seconds) = (&self.kernel, &self.label, self.seconds);
         write!(f, "{word:5} {kernel} {label} {seconds:.3} s")?;
@@ -234,7 +247,7 @@ impl Records {
     pub fn finish(&mut self, check: &Check) -> Result<(), Failure> {
         self.count += 1;
         self.failed += usize::from(check.outcome != Outcome::Ok);
-        self.broken += usize::from(check.outcome == Outcome::CudaError);
+        self.broken += usize::from(check.outcome.is_of_device());
         match &mut self.document {
             Some(document) => {
                 document.push(&check.to_json());
