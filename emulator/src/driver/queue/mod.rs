@@ -47,16 +47,6 @@ pub use wait::{Target, query, tail, wait, wait_for_frees, wait_for_running};
 /// the queues.
 const MANY: usize = 1024;
 
-/// Returns whether ready tasks start at once.
-pub fn is_eager() -> bool {
-    SCHEDULER.schedule == Schedule::Eager
-}
-
-/// Returns whether there is no unfinished task.
-pub fn is_idle() -> bool {
-    SCHEDULER.lock().dag.len() == 0
-}
-
 /// Submits a task to a stream, after the tasks in `extra` too. The caller has checked the context
 /// for errors.
 pub fn submit(context: &Arc<Context>, stream: &Arc<Stream>, op: Op, extra: &[TaskId]) -> TaskId {
@@ -79,16 +69,23 @@ pub fn submit_and_wait(context: &Arc<Context>, stream: &Arc<Stream>, op: Op) -> 
     context.healthy()
 }
 
-/// Submits a task to a stream, and runs it in the calling thread if it has no unfinished
-/// predecessors. The call does not synchronise the host with the task.
-pub fn submit_and_run(context: &Arc<Context>, stream: &Arc<Stream>, op: Op) {
+/// Submits a task to a stream and runs it in the calling thread, if ready tasks start at once and no
+/// task is unfinished; returns the operation otherwise. The call does not synchronise the host with
+/// the task.
+///
+/// The test and the submission are one step: a task that another thread submitted between them could
+/// come first, and the operation would outlive the call, and with it the caller's memory.
+pub fn run_if_idle(context: &Arc<Context>, stream: &Arc<Stream>, op: Op) -> Option<Op> {
     let mut finished = Finished::default();
     let mut state = SCHEDULER.lock();
-    let id = state.dag.add(context, stream, op, &[], &mut finished);
-    match state.dag.take(id) {
-        Some(task) => drop(SCHEDULER.run(state, &task)),
-        None => SCHEDULER.submitted(state, id, false),
+    if SCHEDULER.schedule != Schedule::Eager || state.dag.len() > 0 {
+        return Some(op);
     }
+    let id = state.dag.add(context, stream, op, &[], &mut finished);
+    if let Some(task) = state.dag.take(id) {
+        drop(SCHEDULER.run(state, &task));
+    }
+    None
 }
 
 /// Submits the nodes of a graph to a stream: their edges order them, and the launch as a whole is

@@ -119,6 +119,44 @@ fn copies_of_pageable_memory_are_staged_and_of_pinned_not() {
     assert_eq!(driver.word(y), 2);
 }
 
+/// Child process of [`pageable_memory_is_free_after_a_copy_beside_another_thread`]. Alone in a
+/// process, so that copies often find no unfinished task.
+#[test]
+#[ignore = "child process of pageable_memory_is_free_after_a_copy_beside_another_thread"]
+fn child_copies_beside_another_thread() {
+    const COPIES: u32 = 20_000;
+    let driver = Driver::new();
+    let stream = driver.stream(true);
+    let (x, y) = (driver.memory(4), driver.memory(1));
+    let kernel = driver.kernel(SET, c"set");
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            driver.context.bind_to_thread().expect("current");
+            while !done.load(Ordering::Acquire) {
+                assert_eq!(driver.launch(stream, kernel, y, 5), OK);
+                assert_eq!(driver.sync(stream), OK);
+            }
+        });
+        let (mut pageable, mut back) = ([0; 4], [0; 4]);
+        let wrong = (0..COPIES).find(|&copy| {
+            pageable.fill(copy);
+            assert_eq!(driver.upload(stream, x, &pageable), OK);
+            pageable.fill(u32::MAX);
+            assert_eq!(driver.download(stream, &mut back, x), OK);
+            back != [copy; 4]
+        });
+        done.store(true, Ordering::Release);
+        assert_eq!(wrong, None, "{back:x?}");
+    });
+}
+
+#[test]
+fn pageable_memory_is_free_after_a_copy_beside_another_thread() {
+    let child = "streams::child_copies_beside_another_thread";
+    harness::alone(child, "eager");
+}
+
 #[test]
 fn copies_to_pageable_memory_return_when_they_are_done() {
     let driver = Driver::new();
