@@ -54,8 +54,8 @@ constexpr int SHARED_BYTES = CONFIG_SHARED_BYTES;
 constexpr int FEW_CHANNELS_MAX_GEMM_K = CONFIG_FEW_CHANNELS_MAX_GEMM_K;
 
 // A watchdog module, of a build with WARPCONV_WATCHDOG=1: its waits at mbarriers are bounded and
-// reported (common/watchdog.cuh). It has two variables: the address of the records, which the loader
-// sets, and the number plus one of the block that writes them.
+// reported (common/watchdog.cuh). It has two variables: the address of the records, which the
+// loader sets, and the number plus one of the block that writes them.
 constexpr bool WATCHDOG = CONFIG_WATCHDOG;
 #if CONFIG_WATCHDOG
 extern "C" {

@@ -213,8 +213,8 @@ pub enum Error {
     /// A factor of the cost model is no number within its bounds.
     #[error(
         "a factor of {value} for the cost model; it must lie between {} and {}",
-        Factor::LEAST,
-        Factor::MOST
+        Factor::MIN,
+        Factor::MAX
     )]
     Factor {
         /// The factor.

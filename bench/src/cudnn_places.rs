@@ -27,17 +27,17 @@ const PYTHON_LIMIT: Duration = Duration::from_secs(5);
 
 /// A file of cuDNN with the libraries that it opens.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct Location {
     /// The library's file.
     pub file: PathBuf,
     /// Files of cuBLAS, NVRTC and what they need, in the order in which they are to be loaded.
     pub dependencies: Vec<PathBuf>,
 }
 
-impl Place {
+impl Location {
     /// The place of a file: its dependencies lie beside it and, in a Python environment, in the
     /// sibling folders `nvidia/*/lib`.
-    pub fn of(file: PathBuf) -> Place {
+    pub fn of(file: PathBuf) -> Location {
         let own = file.parent().unwrap_or(Path::new("")).to_owned();
         let mut folders = vec![own.clone()];
         let mut major = None;
@@ -49,20 +49,20 @@ impl Place {
             .iter()
             .filter_map(|name| folders.iter().find_map(|dir| library(dir, name, major)))
             .collect();
-        Place { file, dependencies }
+        Location { file, dependencies }
     }
 }
 
 /// The place that a user named by a file, or by a folder: that of the library, or one above it.
-pub fn named(path: &Path) -> Result<Place, String> {
+pub fn named(path: &Path) -> Result<Location, String> {
     if path.is_file() {
-        return Ok(Place::of(path.to_owned()));
+        return Ok(Location::of(path.to_owned()));
     }
     let mut folders = vec![path.to_owned(), path.join("lib"), path.join("lib64")];
     folders.extend(nvidia_libs(path));
     for folder in &folders {
         if folder.join(FILE).is_file() {
-            return Ok(Place::of(folder.join(FILE)));
+            return Ok(Location::of(folder.join(FILE)));
         }
     }
     match path.is_dir() {
@@ -110,7 +110,7 @@ impl Surroundings {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Search {
     /// The places found, the most probable first.
-    pub places: Vec<Place>,
+    pub places: Vec<Location>,
     /// The folders that were looked through.
     pub looked: Vec<PathBuf>,
 }
@@ -174,7 +174,7 @@ impl Search {
         self.note(folder);
         let file = folder.join(FILE);
         if file.is_file() && !self.places.iter().any(|place| place.file == file) {
-            self.places.push(Place::of(file));
+            self.places.push(Location::of(file));
         }
     }
 

@@ -2,9 +2,10 @@
 //
 // In a watchdog module (config.cuh: WATCHDOG) a wait is bounded. A warp that gives up writes a
 // record, lets the other warps of its block write theirs, and traps. The records lie in host memory
-// at the address in `warpconv_watchdog`, which the loader sets: one of 16 bytes per warp of a block,
-// 0 where nothing was written. Only the block whose number plus one `warpconv_watchdog_block` holds
-// writes any: the first that gave up. src/device/watchdog.rs reads them.
+// at the address in `warpconv_watchdog`, which the loader sets: one of 16 bytes per warp of a
+// block, 0 where nothing was written. Only the block whose number plus one
+// `warpconv_watchdog_block` holds writes any: the first that gave up. src/device/watchdog.rs reads
+// them.
 //
 // In other modules a wait is mbarrier_wait, and the names cost nothing.
 #pragma once
@@ -13,6 +14,7 @@
 #include "ptx/ld_st.cuh"
 #include "ptx/mbarrier.cuh"
 #include "ptx/special_registers.cuh"
+#include "ptx/watchdog.cuh"
 #include "types.cuh"
 
 // What a barrier is for. The library has the names, in the same order.
@@ -40,18 +42,14 @@ constexpr unsigned long long WATCHDOG_NANOSECONDS = 1000000000;
 // So long a warp waits for the records of other warps before it traps, which ends them all.
 constexpr unsigned long long WATCHDOG_GRACE = 200000000;
 
-// A record in the slot of this warp. Of a wait: role and index of its barrier, parity, and when it
-// began; reports begin with the wait that began first. Of an alignment: role 0, its bytes, 0, and the
-// address.
+// Writes a record in the slot of this warp. Of a wait: role and index of its barrier, parity, and
+// when it began; reports begin with the wait that began first. Of an alignment: role 0, its bytes,
+// 0, and the address.
 DEVICE void watchdog_record(unsigned kind, unsigned role, unsigned index, unsigned parity,
                             unsigned value) {
-    unsigned long long records;
-    unsigned before, block = ctaid_x(), warp = tid_x() / 32;
-    asm volatile("ld.global.u64 %0, [warpconv_watchdog];" : "=l"(records)::"memory");
-    asm volatile("atom.global.cas.b32 %0, [warpconv_watchdog_block], 0, %1;"
-                 : "=r"(before)
-                 : "r"(block + 1)
-                 : "memory");
+    unsigned block = ctaid_x(), warp = tid_x() / 32;
+    unsigned long long records = ld_watchdog_records();
+    unsigned before = atom_cas_watchdog_block(block + 1);
     if (records == 0 || (before != 0 && before != block + 1)) return;
     st_global_v4(records + warp * 16, kind | role << 8 | parity << 16, block, index, value);
     __threadfence_system();

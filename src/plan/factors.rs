@@ -17,18 +17,18 @@ pub struct Factor {
 
 impl Factor {
     /// Least factor. The model errs by less; what is below was not the same problem.
-    pub const LEAST: f64 = 0.05;
+    pub const MIN: f64 = 0.05;
     /// Largest factor.
-    pub const MOST: f64 = 20.0;
+    pub const MAX: f64 = 20.0;
 
     /// A factor that was found from a number of measurements.
     ///
     /// # Errors
-    /// [`Error::Factor`] if the value is not a number between [`Factor::LEAST`] and
-    /// [`Factor::MOST`].
+    /// [`Error::Factor`] if the value is not a number between [`Factor::MIN`] and
+    /// [`Factor::MAX`].
     pub fn new(value: f64, rows: u32) -> Result<Factor, Error> {
         // Not a comparison the other way round: NaN must not pass.
-        if (Factor::LEAST..=Factor::MOST).contains(&value) {
+        if (Factor::MIN..=Factor::MAX).contains(&value) {
             Ok(Factor { value, rows })
         } else {
             Err(Error::Factor { value })

@@ -202,6 +202,11 @@ fn test_steps() -> Vec<Step> {
                 command("cargo run --release --locked -- verify tests/data"),
             ],
         ),
+        step(
+            "bundle",
+            "the folder for a machine with a GPU, and its run on the emulator",
+            vec![command("cargo xtask bundle --sm 90 --check")],
+        ),
     ]
 }
 
@@ -260,7 +265,7 @@ mod tests {
         );
         assert_eq!(
             names(&options(&[], Some("stats"))).unwrap(),
-            ["stats", "main-job"]
+            ["stats", "main-job", "bundle"]
         );
         assert_eq!(names(&options(&[], None)).unwrap().len(), steps.len());
         assert!(names(&options(&["nothing"], None)).is_err());

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use cudarc::cudnn::sys;
 use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
 
-use crate::cudnn_places::{self, FILE, Place, Search, Surroundings};
+use crate::cudnn_places::{self, FILE, Location, Search, Surroundings};
 
 /// The environment variable that names the library's file, or its folder.
 pub const VARIABLE: &str = "WARPCONV_CUDNN";
@@ -156,7 +156,7 @@ fn is_found() -> bool {
 
 /// Loads cuBLAS and NVRTC, then cuDNN, which opens both by name. Without them it is loaded too: it
 /// needs them for some plans only.
-fn load_place(place: &Place) -> Result<(), String> {
+fn load_place(place: &Location) -> Result<(), String> {
     for dependency in &place.dependencies {
         let _plans_that_need_it_fail = load(dependency.as_os_str());
     }

@@ -81,7 +81,7 @@ fn dependencies_are_those_of_cudnns_cuda() {
     let root = tree("cuda", &files.each_ref().map(|file| &file[..]));
     let nvidia = root.join(site).join("nvidia");
     let of = |file: &str| {
-        let dependencies = Place::of(nvidia.join(file)).dependencies;
+        let dependencies = Location::of(nvidia.join(file)).dependencies;
         names(&nvidia, &dependencies)
     };
     assert_eq!(

@@ -154,8 +154,8 @@ fn check<'a>(rows: impl Iterator<Item = &'a Compared>) -> Result<(), Failure> {
     Err(Failure::Input(format!(
         "nothing is stored, since a ratio must lie between {} and {}: {}{others}; measure again, \
          or leave rows out by --exclude TEXT",
-        Factor::LEAST,
-        Factor::MOST,
+        Factor::MIN,
+        Factor::MAX,
         named.join(", ")
     )))
 }

@@ -166,7 +166,7 @@ impl Record {
 }
 
 /// The outcome of a process from its end and the document that `verify --smoke` left.
-pub fn judge(record: &mut Record, end: &End, document: &Value, last_line: Option<String>) {
+pub fn set_outcome(record: &mut Record, end: &End, document: &Value, last_line: Option<String>) {
     let checks = document["checks"].as_array().map_or(&[][..], Vec::as_slice);
     record.passed = checks
         .iter()
@@ -274,10 +274,10 @@ mod tests {
     use super::*;
     use crate::run_all::clock::Over;
 
-    fn judged(end: End, document: &Value) -> Record {
+    fn with_outcome(end: End, document: &Value) -> Record {
         let mut record = Record::not_run("relu", "relu", "relu", "");
         record.seconds = 20.0;
-        judge(&mut record, &end, document, Some("last line".to_owned()));
+        set_outcome(&mut record, &end, document, Some("last line".to_owned()));
         record
     }
 
@@ -291,24 +291,24 @@ mod tests {
             "cuda_error": "CUDA_ERROR_ILLEGAL_ADDRESS", "message": "sync\n failed"});
         let running = json!({"kernel": "relu", "label": "split-K 2"});
 
-        let record = judged(End::Exit(0), &json!({"checks": [ok]}));
+        let record = with_outcome(End::Exit(0), &json!({"checks": [ok]}));
         assert_eq!((record.outcome, record.passed), (Outcome::Ok, 1));
         assert_eq!((record.registers, record.local_bytes), (Some(40), Some(0)));
         assert_eq!(record.loaded, "PTX");
 
-        let record = judged(End::Exit(1), &json!({"checks": [ok, wrong]}));
+        let record = with_outcome(End::Exit(1), &json!({"checks": [ok, wrong]}));
         assert_eq!(
             record.words(),
             "WRONG relu q: largest error 4, first at [0,1,2,3]"
         );
-        let record = judged(End::Exit(3), &json!({"checks": [ok, fault]}));
+        let record = with_outcome(End::Exit(3), &json!({"checks": [ok, fault]}));
         assert_eq!(
             record.words(),
             "CUDA ERROR relu q: CUDA_ERROR_ILLEGAL_ADDRESS: sync | failed"
         );
-        let record = judged(End::TimeLimit, &json!({"checks": [ok], "running": running}));
+        let record = with_outcome(End::TimeLimit, &json!({"checks": [ok], "running": running}));
         assert_eq!(record.words(), "HANG split-K 2: killed after 20 s");
-        let record = judged(
+        let record = with_outcome(
             End::TimeLimit,
             &json!({"checks": [wrong], "running": running}),
         );
@@ -317,14 +317,14 @@ mod tests {
                 .words()
                 .contains("before it, WRONG relu q: largest error 4")
         );
-        let record = judged(End::Signal(11), &json!({"running": running}));
+        let record = with_outcome(End::Signal(11), &json!({"running": running}));
         assert_eq!(record.words(), "CRASH split-K 2: SIGSEGV");
-        let record = judged(End::Over(Over::Time), &Value::Null);
+        let record = with_outcome(End::Over(Over::Time), &Value::Null);
         assert_eq!(record.words(), "not run: the minutes are used up");
         // A process that checked nothing has not passed.
-        let record = judged(End::Exit(0), &json!({"checks": []}));
+        let record = with_outcome(End::Exit(0), &json!({"checks": []}));
         assert_eq!(record.words(), "FAILED: exit code 0: last line");
-        let record = judged(End::Exit(3), &Value::Null);
+        let record = with_outcome(End::Exit(3), &Value::Null);
         assert_eq!(record.words(), "FAILED: exit code 3: last line");
         assert_eq!(Record::of_json(&record.to_json()), Some(record));
     }

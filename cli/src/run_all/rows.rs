@@ -1,4 +1,4 @@
-//! Ceilings of the card, and the rows of the first run in their order, until the time is over.
+//! The ceilings of the card, and the rows of the first run in their order, until the time is over.
 
 use std::fs;
 use std::path::Path;

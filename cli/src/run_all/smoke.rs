@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::process::{self, End, Job};
-use super::record::{Record, judge};
+use super::record::{Record, set_outcome};
 use super::{Context, file_name};
 
 /// An entry of the smoke list.
@@ -160,7 +160,7 @@ fn run(
     let mut record = Record::not_run(name, &entry.kernel, &entry.family, "");
     record.seconds = ended.seconds;
     let last_line = process::last_line(&job.log);
-    judge(&mut record, &ended.end, &document(&file), last_line);
+    set_outcome(&mut record, &ended.end, &document(&file), last_line);
     if ended.stuck {
         record
             .message

@@ -44,7 +44,7 @@ pub struct State {
     pub rows: Vec<RowState>,
     /// Results of sanitizers and profilers.
     pub tools: Vec<ToolResult>,
-    /// Ceilings that were not measured, and why.
+    /// The ceilings that were not measured, and why.
     pub missing: Vec<String>,
     /// Remarks.
     pub notes: Vec<String>,

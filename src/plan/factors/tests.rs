@@ -104,7 +104,7 @@ fn a_large_factor_changes_the_choice() {
     let plain = Plan::new(&problem, &Capability::h200()).unwrap();
     let family = plain.kernel().algorithm;
     let mut tuning = Tuning::new(card());
-    tuning.calibrate(&[(family, factor(Factor::MOST))], factor(1.0));
+    tuning.calibrate(&[(family, factor(Factor::MAX))], factor(1.0));
     let plan = tuned(&problem, &tuning);
     assert_ne!(plan.kernel().algorithm, family, "{plan}");
     let best_other = plain.accepted().find(|c| c.kernel().algorithm != family);
@@ -120,7 +120,7 @@ fn a_large_factor_changes_the_choice() {
     };
     let named = Plan::tuned(&problem, &Capability::h200(), &limits, &tuning).unwrap();
     assert_eq!(named.kernel_id(), plain.kernel_id());
-    assert_eq!(named.score().us, plain.score().us * Factor::MOST);
+    assert_eq!(named.score().us, plain.score().us * Factor::MAX);
 
     // A kernel that was measured for the problem comes before any estimate.
     let winner = TunedKernel {
@@ -133,12 +133,12 @@ fn a_large_factor_changes_the_choice() {
     tuning.insert(&problem.to_string(), winner);
     let plan = tuned(&problem, &tuning);
     assert_eq!(plan.tuned_kernel(), Some(winner));
-    assert_eq!(plan.factor(), Some(factor(Factor::MOST)));
+    assert_eq!(plan.factor(), Some(factor(Factor::MAX)));
 }
 
 #[test]
 fn a_factor_is_a_number_within_bounds() {
-    for value in [Factor::LEAST, 1.0, Factor::MOST] {
+    for value in [Factor::MIN, 1.0, Factor::MAX] {
         assert_eq!(factor(value).value(), value);
     }
     for value in [

@@ -56,7 +56,8 @@ fn bottleneck_variants(
     let [_, c, h, w] = crate::extents(plain.input());
     let (k, x) = (plain.output().c(), before(c));
     let stride = plain.convolutions()[1].window().stride[0];
-    let rows = kernel.tile_m as usize * stride + 1;
+    // More than `plain` has, too: a case must not repeat another.
+    let rows = (kernel.tile_m as usize * stride).max(h) + 1;
     vec![
         ("residual", start().added(Added::Tensor)),
         ("identity residual", start().filters(c).added(Added::Input)),

@@ -117,7 +117,7 @@ pub fn load(gpu: &Gpu, case: &SmokeCase) -> Result<LoadedImage, SmokeError> {
 }
 
 /// The largest magnitude of an operand: sums of such products are exact in f32.
-const MOST: u32 = 4;
+const MAX_MAGNITUDE: u32 = 4;
 
 /// A case that is being run.
 struct Run<'a> {
@@ -148,12 +148,12 @@ impl Run<'_> {
 
     fn conv(&self, conv: &Conv2d) -> Result<Stats, SmokeError> {
         let plan = self.plan(conv)?;
-        let x = integers(conv.input().elements(), MOST, 1);
-        let w = integers(conv.filter().elements(), MOST, 2);
+        let x = integers(conv.input().elements(), MAX_MAGNITUDE, 1);
+        let w = integers(conv.filter().elements(), MAX_MAGNITUDE, 2);
         let output = conv.output();
-        let bias = conv.bias().then(|| integers(output.c(), MOST, 3));
+        let bias = conv.bias().then(|| integers(output.c(), MAX_MAGNITUDE, 3));
         let residual = conv.residual();
-        let residual = residual.map(|_| integers(output.elements(), MOST, 4));
+        let residual = residual.map(|_| integers(output.elements(), MAX_MAGNITUDE, 4));
         let (bias, residual) = (bias.as_deref(), residual.as_deref());
         let operands = [Some(&x[..]), Some(&w[..]), bias, residual];
         let got = run_conv_with_guards(self.gpu, &plan, self.guards, operands)?;
@@ -230,16 +230,16 @@ impl Run<'_> {
         };
         let convs: Vec<&Conv2d> = branches.convolutions().collect();
         let operand = |(index, conv): (usize, &&Conv2d)| Operands {
-            w: integers(conv.filter().elements(), MOST, 10 + index as u64),
+            w: integers(conv.filter().elements(), MAX_MAGNITUDE, 10 + index as u64),
             bias: conv
                 .bias()
-                .then(|| integers(conv.output().c(), MOST, 50 + index as u64)),
+                .then(|| integers(conv.output().c(), MAX_MAGNITUDE, 50 + index as u64)),
         };
         let operands: Vec<Operands> = convs.iter().enumerate().map(operand).collect();
         let Some(input) = branches.inputs().next() else {
             return Err(Error::MissingBuffer { buffer: "x" }.into());
         };
-        let x = integers(input.elements(), MOST, 1);
+        let x = integers(input.elements(), MAX_MAGNITUDE, 1);
         let graph = Graph::new(vec![node], input.dtype()).map_err(SmokeError::Refused)?;
         let limits = self.case.limits();
         let tuning = Tuning::new(self.gpu.card());
@@ -257,7 +257,7 @@ impl Run<'_> {
         reference: impl Fn(&[f64]) -> Result<(Vec<f64>, Option<Vec<f64>>), Error>,
     ) -> Result<Stats, SmokeError> {
         let plan = self.plan(problem)?;
-        let x = integers(problem.input().elements(), MOST, 1);
+        let x = integers(problem.input().elements(), MAX_MAGNITUDE, 1);
         let got = run_unary_with_guards(self.gpu, &plan, self.guards, &x)?;
         let (want, bound) = reference(&x)?;
         let tolerance = match &bound {
@@ -276,7 +276,7 @@ impl Run<'_> {
 
     fn subsample(&self, subsample: &Subsample) -> Result<Stats, SmokeError> {
         let plan = self.plan(subsample)?;
-        let x = integers(subsample.input().elements(), MOST, 1);
+        let x = integers(subsample.input().elements(), MAX_MAGNITUDE, 1);
         let output = subsample.output();
         let [w, bias] = [2, 3].map(|seed| integers(output.c(), 2, seed));
         let got = run_subsample(self.gpu, &plan, self.guards, [&x, &w, &bias])?;
