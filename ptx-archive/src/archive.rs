@@ -126,7 +126,8 @@ impl Archive {
     }
 }
 
-/// FNV-1a of texts and images. It finds files that went stale by accident; nobody gains from forging it.
+/// FNV-1a of texts and images. It finds files that went stale by accident; it does not protect
+/// against forgery.
 #[derive(Debug, Clone, Copy)]
 pub struct Hasher(u64);
 

@@ -1,4 +1,4 @@
-//! Choice of the image that is loaded as a kernel.
+//! Kinds of images, and the texts of a folder that replace those of the build.
 
 use std::ffi::CString;
 use std::fmt;
@@ -6,15 +6,14 @@ use std::path::{Path, PathBuf};
 
 use cudarc::driver::sys::CUresult;
 
-use super::cubins::Cubin;
+use super::modules::Image;
 use crate::error::Error;
 use crate::files;
 use crate::kernels::KernelId;
-use crate::ptx;
 
 /// Variable that names a folder with PTX texts. Each file `<kernel>.ptx` replaces the text of this
 /// build.
-const OVERRIDE: &str = "WARPCONV_OVERRIDE_PTX";
+pub(super) const OVERRIDE: &str = "WARPCONV_OVERRIDE_PTX";
 
 /// Target of the [`log`](::log) records of this module: a warning for each kernel that is not
 /// loaded from this build's PTX or machine code though it could be.
@@ -48,67 +47,11 @@ impl fmt::Display for Loaded {
     }
 }
 
-/// An image as the driver takes it.
-#[derive(Debug)]
-pub(super) struct Image {
-    pub loaded: Loaded,
-    /// A text with its NUL, or an ELF file.
-    bytes: Vec<u8>,
-}
-
-impl Image {
-    /// An image of PTX. The texts of the build have no NUL; the driver refuses an empty text.
-    pub(super) fn ptx(text: String) -> Image {
-        Image::text(Loaded::Ptx, CString::new(text).unwrap_or_default())
-    }
-
-    pub(super) fn cubin(cubin: Cubin) -> Image {
-        Image {
-            loaded: Loaded::Cubin {
-                target: cubin.target,
-            },
-            bytes: cubin.image,
-        }
-    }
-
-    fn text(loaded: Loaded, text: CString) -> Image {
-        let bytes = text.into_bytes_with_nul();
-        Image { loaded, bytes }
-    }
-
-    /// The image's first byte. An image ends with a NUL, or is an ELF file that was stored whole.
-    pub(super) fn as_ptr(&self) -> *const u8 {
-        self.bytes.as_ptr()
-    }
-
-    pub(super) fn bytes(&self) -> &[u8] {
-        &self.bytes
-    }
-
-    pub(super) fn is_cubin(&self) -> bool {
-        matches!(self.loaded, Loaded::Cubin { .. })
-    }
-
-    /// The PTX version that the text asks for.
-    pub(super) fn version(&self) -> String {
-        ptx::version(&String::from_utf8_lossy(&self.bytes)).to_owned()
-    }
-}
-
-/// This build's text of the kernel.
-pub(super) fn own(id: KernelId) -> Image {
-    Image::ptx(ptx::text(id).unwrap_or_default())
-}
-
-/// The text of the folder that the variable names, if it has one for the kernel.
+/// The text of the folder that [`OVERRIDE`] names, if it has one for the kernel.
 ///
 /// # Errors
 /// [`Error::ModuleLoad`] if the variable names no folder, or the file cannot be read.
-pub(super) fn replacement(id: KernelId) -> Result<Option<Image>, Error> {
-    let named = std::env::var_os(OVERRIDE).filter(|value| !value.is_empty());
-    let Some(folder) = named.as_deref().map(Path::new) else {
-        return Ok(None);
-    };
+pub(super) fn replacement(folder: &Path, id: KernelId) -> Result<Option<Image>, Error> {
     let kernel = id.kernel().name();
     let failed = |code: CUresult, reason: String| Error::ModuleLoad {
         kernel: kernel.clone(),

@@ -250,6 +250,7 @@ impl Gpu {
     }
 
     /// The driver's symbolic name of an error's code, such as `CUDA_ERROR_ILLEGAL_ADDRESS` for 700.
+    #[doc(hidden)]
     pub fn error_name(&self, code: u32) -> Option<String> {
         context::error_name(code)
     }

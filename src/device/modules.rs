@@ -1,20 +1,76 @@
 //! The kernels of a context: each is loaded on its first use and stays as long as the context.
 
 use std::ffi::{CStr, CString, c_void};
+use std::path::Path;
 use std::ptr;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use cudarc::driver::{CudaContext, result, sys};
 
 use super::context::{LoadedKernel, capability, driver_version};
-use super::cubins::DeviceCubins;
+use super::cubins::{Cubin, DeviceCubins};
 use super::driver::{driver_error, message, unsupported_ptx};
 use super::emulator_is_loaded;
-use super::image::{Image, Loaded, own, replacement};
+use super::image::{Loaded, OVERRIDE, replacement};
 use super::watchdog;
 use crate::error::Error;
 use crate::kernels::cost::resident;
 use crate::kernels::{Kernel, KernelId, kernels};
+use crate::ptx;
+
+/// An image as the driver takes it.
+#[derive(Debug)]
+pub(super) struct Image {
+    pub loaded: Loaded,
+    /// A text with its NUL, or an ELF file.
+    bytes: Vec<u8>,
+}
+
+impl Image {
+    /// An image of PTX. The texts of the build have no NUL; the driver refuses an empty text.
+    fn ptx(text: String) -> Image {
+        Image::text(Loaded::Ptx, CString::new(text).unwrap_or_default())
+    }
+
+    fn cubin(cubin: Cubin) -> Image {
+        Image {
+            loaded: Loaded::Cubin {
+                target: cubin.target,
+            },
+            bytes: cubin.image,
+        }
+    }
+
+    pub(super) fn text(loaded: Loaded, text: CString) -> Image {
+        let bytes = text.into_bytes_with_nul();
+        Image { loaded, bytes }
+    }
+
+    /// The image's first byte. An image ends with a NUL, or is an ELF file that was stored whole.
+    fn as_ptr(&self) -> *const u8 {
+        self.bytes.as_ptr()
+    }
+
+    /// Returns whether the module, PTX or an ELF file, has the watchdog's variable.
+    fn is_watched(&self) -> bool {
+        let name = watchdog::VARIABLE.as_bytes();
+        self.bytes.windows(name.len()).any(|part| part == name)
+    }
+
+    fn is_cubin(&self) -> bool {
+        matches!(self.loaded, Loaded::Cubin { .. })
+    }
+
+    /// The PTX version that the text asks for.
+    fn version(&self) -> String {
+        ptx::version(&String::from_utf8_lossy(&self.bytes)).to_owned()
+    }
+}
+
+/// This build's text of the kernel.
+fn own(id: KernelId) -> Image {
+    Image::ptx(ptx::text(id).unwrap_or_default())
+}
 
 /// A loaded module: its kernel, its image, and what the driver's compiler said.
 #[derive(Debug)]
@@ -102,7 +158,9 @@ impl Modules {
     /// Loads the kernel: a text that replaces it, else machine code, else the build's text. Machine
     /// code that the driver refuses is no error.
     fn load(&self, context: &Arc<CudaContext>, id: KernelId) -> Result<Module, Error> {
-        if let Some(image) = replacement(id)? {
+        if let Some(folder) = std::env::var_os(OVERRIDE).filter(|named| !named.is_empty())
+            && let Some(image) = replacement(Path::new(&folder), id)?
+        {
             return load(context, id.kernel(), image);
         }
         let cubins = self.cubins.get_or_init(|| {
@@ -152,7 +210,7 @@ fn load(context: &Arc<CudaContext>, kernel: &Kernel, image: Image) -> Result<Mod
         .map_err(|e| driver_error("binding the context", e))?;
     let (module, jit_log) = load_data(&name, &image)?;
     let mut function = entry(module, kernel, &name);
-    if watchdog::is_in(image.bytes()) {
+    if image.is_watched() {
         let attached = watchdog::attach(context, &name, module);
         function = function.and_then(|found| attached.map(|()| found));
     }
@@ -222,8 +280,9 @@ fn load_data(kernel: &str, image: &Image) -> Result<(sys::CUmodule, String), Err
     .into_iter()
     .unzip();
     let mut module = ptr::null_mut();
-    // SAFETY: the image is a text that ends in NUL, or a whole ELF file; the options have the values that the driver documents for
-    // them, and the logs outlive the call with the room that was stated.
+    // SAFETY: the image is a text that ends in NUL, or a whole ELF file; the options have the
+    // values that the driver documents for them, and the logs outlive the call with the room that
+    // was stated.
     let status = unsafe {
         sys::cuModuleLoadDataEx(
             &mut module,

@@ -14,7 +14,7 @@ use super::driver::driver_error;
 use crate::error::Error;
 
 /// Name of the module's variable for the address of its records.
-const VARIABLE: &str = "warpconv_watchdog";
+pub(super) const VARIABLE: &str = "warpconv_watchdog";
 
 /// Warps of a block, at most.
 const WARPS: usize = 32;
@@ -71,12 +71,6 @@ unsafe impl Send for Watched {}
 
 /// The watchdog modules of all contexts.
 static WATCHED: Mutex<Vec<Watched>> = Mutex::new(Vec::new());
-
-/// Returns whether a module, PTX or an ELF file, has the watchdog's variable.
-pub(super) fn is_in(image: &[u8]) -> bool {
-    let name = VARIABLE.as_bytes();
-    image.windows(name.len()).any(|part| part == name)
-}
 
 /// Gives a watchdog module its records.
 ///

@@ -201,6 +201,7 @@ impl Graph {
     ///
     /// # Errors
     /// As [`Graph::prepare`].
+    #[doc(hidden)]
     pub fn prepare_each(
         &self,
         gpu: &Gpu,

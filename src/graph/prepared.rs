@@ -297,6 +297,7 @@ impl PreparedGraph {
     ///
     /// # Errors
     /// As [`PreparedGraph::launch`], and what `after` returns.
+    #[doc(hidden)]
     pub fn launch_each<T: Element>(
         &self,
         stream: &CudaStream,

@@ -117,6 +117,7 @@ impl Algorithm {
     }
 
     /// The file in `kernels/` that holds the template.
+    #[doc(hidden)]
     pub const fn source(self) -> &'static str {
         match self {
             Algorithm::Direct => "simt/direct.cu",
@@ -172,6 +173,7 @@ impl Algorithm {
     }
 
     /// Returns whether it computes on tensor cores.
+    #[doc(hidden)]
     pub const fn tensor(self) -> bool {
         matches!(
             self,
@@ -188,6 +190,7 @@ impl Algorithm {
 
     /// Returns whether it computes a whole bottleneck, and an entry's tile reads as
     /// `bottleneck/entries.rs` says.
+    #[doc(hidden)]
     pub const fn bottleneck(self) -> bool {
         matches!(self.family(), Family::Bottleneck)
     }

@@ -46,6 +46,7 @@ impl<P: Launch> Prepared<P> {
 
     /// Log of the driver's compiler: registers, spills, serialized `wgmma`. Empty for machine code,
     /// for PTX that the driver has compiled before and takes from its cache, and on the emulator.
+    #[doc(hidden)]
     pub fn jit_log(&self) -> &str {
         self.loaded_kernel().jit_log()
     }
@@ -61,6 +62,7 @@ impl<P: Launch> Prepared<P> {
 
 impl PreparedPack {
     /// Image that the kernel was loaded from.
+    #[doc(hidden)]
     pub fn loaded(&self) -> Loaded {
         self.loaded_kernel().loaded().clone()
     }
@@ -69,6 +71,7 @@ impl PreparedPack {
     ///
     /// # Errors
     /// [`Error::Driver`] if the driver does not answer.
+    #[doc(hidden)]
     pub fn attributes(&self) -> Result<FunctionAttributes, Error> {
         FunctionAttributes::of(self.loaded_kernel())
     }

@@ -79,6 +79,7 @@ impl Workspace {
     /// # Errors
     /// [`Error::Length`] if the memory ends before; [`Error::Misaligned`] unless its address is a
     /// multiple of [`WORKSPACE_ALIGNMENT`]; else as [`Workspace::new`].
+    #[doc(hidden)]
     pub fn within(
         stream: &Arc<CudaStream>,
         memory: CudaSlice<u8>,
@@ -131,6 +132,7 @@ impl Workspace {
     }
 
     /// The memory that it is part of.
+    #[doc(hidden)]
     pub fn memory(&self) -> &CudaSlice<u8> {
         &self.memory
     }

@@ -17,8 +17,10 @@ pub struct Factor {
 
 impl Factor {
     /// Least factor. The model errs by less; what is below was not the same problem.
+    #[doc(hidden)]
     pub const MIN: f64 = 0.05;
     /// Largest factor.
+    #[doc(hidden)]
     pub const MAX: f64 = 20.0;
 
     /// A factor that was found from a number of measurements.
@@ -41,6 +43,7 @@ impl Factor {
     }
 
     /// Number of measurements whose geometric mean it is.
+    #[doc(hidden)]
     pub fn rows(&self) -> u32 {
         self.rows
     }
@@ -76,6 +79,7 @@ impl Tuning {
     /// Stores the factors of the card's families in place of earlier ones, and one for all other
     /// families. Without the latter, families that were not measured would be ranked against those
     /// that were by estimates of another scale.
+    #[doc(hidden)]
     pub fn calibrate(&mut self, families: &[(Algorithm, Factor)], others: Factor) {
         let card = self.card().clone();
         self.factors.retain(|key, _| key.card != card);
@@ -93,6 +97,7 @@ impl Tuning {
     }
 
     /// Factor of a family on this card with this driver and build; `None` if nothing was measured.
+    #[doc(hidden)]
     pub fn factor(&self, family: Algorithm) -> Option<Factor> {
         self.factors().of(family)
     }
@@ -109,7 +114,7 @@ impl Tuning {
 }
 
 /// The factors of one card, by the names of their families.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Factors<'a>(Vec<(&'a str, Factor)>);
 
 impl Factors<'_> {

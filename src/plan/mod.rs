@@ -155,7 +155,7 @@ impl<P: Operation> Plan<P> {
         problem: &P,
         capability: &Capability,
         limits: &Limits,
-        factors: &Factors<'_>,
+        factors: Option<&Factors<'_>>,
     ) -> Result<Plan<P>, Error> {
         if let Some(kernel) = limits.kernel {
             let entry = kernels().get(kernel.0).ok_or(Error::UnknownKernel {
@@ -212,7 +212,7 @@ impl<P: Operation> Plan<P> {
         tuning: Option<&Tuning>,
     ) -> Result<Plan<P>, Error> {
         let Some(tuning) = tuning else {
-            return Plan::choose(problem, capability, limits, &Factors::default());
+            return Plan::choose(problem, capability, limits, None);
         };
         let factors = tuning.factors();
         let free = limits.kernel.is_none() && limits.split_k.is_none();
@@ -222,16 +222,16 @@ impl<P: Operation> Plan<P> {
                 split_k: Some(tuned_kernel.split_k),
                 ..*limits
             };
-            if let Ok(plan) = Plan::choose(problem, capability, &named, &factors) {
+            if let Ok(plan) = Plan::choose(problem, capability, &named, Some(&factors)) {
                 return Ok(Plan {
                     tuned_kernel: Some(tuned_kernel),
                     // As without a measurement.
-                    candidates: Plan::ranked(problem, capability, limits, &factors),
+                    candidates: Plan::ranked(problem, capability, limits, Some(&factors)),
                     ..plan
                 });
             }
         }
-        Plan::choose(problem, capability, limits, &factors)
+        Plan::choose(problem, capability, limits, Some(&factors))
     }
 
     /// Every kernel that computes the operation with its verdict: those that accept, best first,
@@ -246,7 +246,7 @@ impl<P: Operation> Plan<P> {
         capability: &Capability,
         limits: &Limits,
     ) -> Vec<Candidate> {
-        Plan::ranked(problem, capability, limits, &Factors::default())
+        Plan::ranked(problem, capability, limits, None)
     }
 
     /// [`Plan::candidates_within`], with estimates multiplied by factors.
@@ -254,7 +254,7 @@ impl<P: Operation> Plan<P> {
         problem: &P,
         capability: &Capability,
         limits: &Limits,
-        factors: &Factors<'_>,
+        factors: Option<&Factors<'_>>,
     ) -> Vec<Candidate> {
         let mut all: Vec<Candidate> = kernels()
             .iter()
@@ -262,7 +262,7 @@ impl<P: Operation> Plan<P> {
             .filter(|(_, entry)| P::computed_by(entry.algorithm))
             .map(|(index, entry)| {
                 let id = KernelId(index);
-                let factor = factors.of(entry.algorithm);
+                let factor = factors.and_then(|factors| factors.of(entry.algorithm));
                 let mut evaluation = evaluate(problem, capability, limits, id, entry);
                 if let (Ok(score), Some(factor)) = (&mut evaluation, factor) {
                     score.us *= factor.value();
@@ -350,6 +350,7 @@ impl<P: Operation> Plan<P> {
     }
 
     /// Factor that the kernel's estimate has been multiplied by, if [`Plan::tuned`] found one.
+    #[doc(hidden)]
     pub fn factor(&self) -> Option<Factor> {
         let own = self.candidates.iter().find(|c| c.id == self.kernel);
         own.and_then(|candidate| candidate.factor)

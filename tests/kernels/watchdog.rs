@@ -1,5 +1,5 @@
-//! Kernels with bounded waits: they compute what the others do, and one that hangs names the barrier
-//! of the missing arrival, the warp that waits, and the phase.
+//! Kernels with bounded waits: they compute the same as the others, and one that hangs names the
+//! barrier of the missing arrival, the warp that waits, and the phase.
 //!
 //! The modules of `tests/data/watchdog.ptxa`, which `cargo xtask prebuilt` makes, on the emulator.
 

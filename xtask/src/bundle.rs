@@ -94,7 +94,7 @@ fn check(bundle: &Path) -> Result<(), Failure> {
         .arg(&listed)
         .args(["verify", "--smoke", "--list"])
         .env("PATH", &tools)
-        .run()?;
+        .output()?;
     let archive = results.join("results.tar.gz");
     let matrix = Command::new("tar -xzOf")
         .arg(&archive)

@@ -174,6 +174,7 @@ fn test_steps() -> Vec<Step> {
             vec![
                 command("cargo test --locked"),
                 command("cargo test --locked -p xtask"),
+                command("cargo test --locked -p warpconv-bench --features cudnn --lib cudnn"),
             ],
         ),
         step(

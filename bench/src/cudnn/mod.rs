@@ -18,6 +18,8 @@ mod legacy;
 mod library;
 mod pool;
 mod search;
+#[cfg(test)]
+mod tests;
 
 use std::cell::RefCell;
 use std::ffi::c_void;

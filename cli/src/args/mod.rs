@@ -69,7 +69,7 @@ pub enum Command {
     Counters(CountersArgs),
     /// Measure every accepted kernel with every split-K, and store the fastest ones for plans
     Tune(TuneArgs),
-    /// Compare measured rows with the cost model, and store a factor per family of kernels for plans
+    /// Compare measured rows with the cost model, and store a factor per kernel family for plans
     Calibrate(CalibrateArgs),
     /// Compute whole networks, naive and bottlenecked, check them, and draw accuracy against
     /// operations

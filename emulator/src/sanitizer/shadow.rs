@@ -77,8 +77,8 @@ impl Actor {
         self.lane | if self.strong { STRONG } else { 0 } | self.sync << 6
     }
 
-    /// The thread that starts a copy, in place of `info`: the unit has no stamp with the warp's low bits
-    /// while the copy is in flight.
+    /// The thread that starts a copy, in place of `info`: the unit has no stamp with the warp's low
+    /// bits while the copy is in flight.
     pub(super) fn copying(&self) -> u32 {
         self.lane | self.warp << 6
     }

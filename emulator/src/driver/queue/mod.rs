@@ -69,12 +69,12 @@ pub fn submit_and_wait(context: &Arc<Context>, stream: &Arc<Stream>, op: Op) -> 
     context.healthy()
 }
 
-/// Submits a task to a stream and runs it in the calling thread, if ready tasks start at once and no
-/// task is unfinished; returns the operation otherwise. The call does not synchronise the host with
-/// the task.
+/// Submits a task to a stream and runs it in the calling thread, if ready tasks start at once and
+/// no task is unfinished; returns the operation otherwise. The call does not synchronise the host
+/// with the task.
 ///
-/// The test and the submission are one step: a task that another thread submitted between them could
-/// come first, and the operation would outlive the call, and with it the caller's memory.
+/// The test and the submission are one step: a task that another thread submitted between them
+/// could come first, and the operation would then use the caller's memory after the call.
 pub fn run_if_idle(context: &Arc<Context>, stream: &Arc<Stream>, op: Op) -> Option<Op> {
     let mut finished = Finished::default();
     let mut state = SCHEDULER.lock();

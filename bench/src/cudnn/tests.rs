@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use warpconv_bench::cudnn;
+use super::{FUNCTIONS, VARIABLE, find};
 
 /// The variable that makes this program search, in a process of its own.
 const SEARCH: &str = "WARPCONV_TEST_SEARCH";
@@ -51,7 +51,7 @@ fn fake_cudnn(file: &Path) {
          if both { 91002 } else { 90000 }\n\
          }\n",
     );
-    for function in cudnn::FUNCTIONS {
+    for function in FUNCTIONS {
         if function != "cudnnGetVersion" {
             source.push_str(&format!(
                 "#[unsafe(no_mangle)] extern \"C\" fn {function}() -> i32 {{ 1 }}\n"
@@ -65,7 +65,7 @@ fn fake_cudnn(file: &Path) {
 #[test]
 fn search() {
     if std::env::var_os(SEARCH).is_some() {
-        match cudnn::find() {
+        match find() {
             Ok(found) => println!("found {found}."),
             Err(why) => println!("not found: {why}."),
         }
@@ -75,13 +75,8 @@ fn search() {
 /// Searches in a process of its own, with these variables; returns its line.
 fn searched(root: &Path, variables: &[(&str, &Path)]) -> String {
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--exact", "search", "--nocapture"]);
-    for variable in [
-        "CONDA_PREFIX",
-        "VIRTUAL_ENV",
-        "LD_LIBRARY_PATH",
-        cudnn::VARIABLE,
-    ] {
+    command.args(["--exact", "cudnn::tests::search", "--nocapture"]);
+    for variable in ["CONDA_PREFIX", "VIRTUAL_ENV", "LD_LIBRARY_PATH", VARIABLE] {
         command.env_remove(variable);
     }
     command.env(SEARCH, "1").env("PATH", root).env("HOME", root);
@@ -121,17 +116,17 @@ fn a_library_of_an_environment_is_loaded_with_its_dependencies() {
     }
     // A folder of packages, and the file itself.
     let site = venv.join("lib/python3.12/site-packages");
-    assert_eq!(searched(&root, &[(cudnn::VARIABLE, &site)]), found);
-    assert_eq!(searched(&root, &[(cudnn::VARIABLE, &file)]), found);
+    assert_eq!(searched(&root, &[(VARIABLE, &site)]), found);
+    assert_eq!(searched(&root, &[(VARIABLE, &file)]), found);
 
-    let nowhere = searched(&root, &[(cudnn::VARIABLE, &root.join("nowhere"))]);
+    let nowhere = searched(&root, &[(VARIABLE, &root.join("nowhere"))]);
     assert!(
         nowhere.contains("WARPCONV_CUDNN names no cuDNN: there is no "),
         "{nowhere}"
     );
     // A file that is no library, and a library that lacks cuDNN's functions.
     let text = nvidia.join("cudnn/lib/libcudnn.so.rs");
-    let no_library = searched(&root, &[(cudnn::VARIABLE, &text)]);
+    let no_library = searched(&root, &[(VARIABLE, &text)]);
     let refused = "WARPCONV_CUDNN names no cuDNN: ";
     assert!(
         no_library.contains(refused) && !no_library.contains("there is no"),
@@ -139,7 +134,7 @@ fn a_library_of_an_environment_is_loaded_with_its_dependencies() {
     );
     let empty = root.join("empty/libcudnn.so.9");
     compile(nothing, &empty);
-    let lacking = searched(&root, &[(cudnn::VARIABLE, &empty)]);
+    let lacking = searched(&root, &[(VARIABLE, &empty)]);
     assert!(
         lacking.contains("the cuDNN that is here has no cudnn"),
         "{lacking}"
@@ -147,7 +142,7 @@ fn a_library_of_an_environment_is_loaded_with_its_dependencies() {
     // Another library that the loader prefers, since its name has no version.
     let other = root.join("other");
     compile(nothing, &other.join("libcudnn.so"));
-    let variables: [(&str, &Path); 2] = [(cudnn::VARIABLE, &file), ("LD_LIBRARY_PATH", &other)];
+    let variables: [(&str, &Path); 2] = [(VARIABLE, &file), ("LD_LIBRARY_PATH", &other)];
     let mixed = searched(&root, &variables);
     assert!(
         mixed.contains("the loader has another libcudnn.so"),
