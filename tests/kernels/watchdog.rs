@@ -181,6 +181,15 @@ fn run(kernel: &str, text: &Text) -> Result<bool, RunError> {
     Ok(problem.right(&problem.run(&gpu)?))
 }
 
+/// The blocks of a kernel's launch.
+fn blocks(kernel: &str) -> u32 {
+    let gpu = open();
+    match kernel {
+        BOTTLENECK => Bottleneck::new(&gpu).plan.grid(),
+        _ => Problem::new(&gpu, id(kernel)).blocks(),
+    }
+}
+
 /// Compares the error of a kernel that hangs with what it lacks.
 fn is_named(hang: &Hang) {
     let mut text = Text::watchdog(hang.kernel);
@@ -191,7 +200,7 @@ fn is_named(hang: &Hang) {
     };
     let Error::Watchdog {
         kernel,
-        block: 0,
+        block,
         warp,
         barrier,
         phase,
@@ -203,6 +212,8 @@ fn is_named(hang: &Hang) {
     let place = (kernel.as_str(), barrier.as_str(), *phase);
     assert_eq!(place, (hang.kernel, hang.barrier, hang.phase), "{error}");
     assert!(hang.warps.contains(warp), "{error}");
+    // Blocks run side by side, and each of them lacks the arrival.
+    assert!(*block < blocks(hang.kernel), "{error}");
     assert!(!others.is_empty(), "the other side waits too: {error}");
 }
 
