@@ -10,7 +10,7 @@ pub mod conv;
 #[cfg(feature = "cudnn")]
 pub mod cudnn;
 pub mod cudnn_baseline;
-pub mod cudnn_places;
+pub mod cudnn_locations;
 pub mod date;
 pub mod exclude;
 pub mod expected;

@@ -11,8 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use cudarc::driver::{CudaContext, CudaStream, result, sys};
 
 use super::driver::{driver_error, text_of, words};
-use super::image::Loaded;
-use super::modules::{Module, Modules};
+use super::modules::{Loaded, Module, Modules};
 use crate::error::Error;
 use crate::kernels::Kernel;
 use crate::plan::Capability;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use ptx_archive::{CubinEntry, Cubins};
 
-use super::image::LOG_TARGET;
+use super::LOG_TARGET;
 use crate::files;
 use crate::kernels::KernelId;
 use crate::ptx;

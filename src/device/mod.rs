@@ -12,11 +12,11 @@
 mod context;
 mod cubins;
 mod driver;
-mod image;
 mod modules;
 mod names;
 #[cfg(feature = "nvtx")]
 mod nvtx;
+mod overrides;
 mod tensor_map;
 mod watchdog;
 mod wgmma_args;
@@ -32,7 +32,7 @@ use ptx_emulator::client;
 pub(crate) use context::{LoadedKernel, check_ordering, check_stream};
 #[doc(hidden)] // for the workspace's own crates, which call cudarc themselves
 pub use driver::driver_error;
-pub use image::{LOG_TARGET, Loaded};
+pub use modules::Loaded;
 #[cfg(feature = "nvtx")]
 pub(crate) use nvtx::Label;
 pub(crate) use wgmma_args::WgmmaArgs;
@@ -42,6 +42,10 @@ use driver::{Library, adopt, examine};
 use crate::error::Error;
 use crate::kernels::KernelId;
 use crate::plan::{Capability, Card};
+
+/// Target of the [`log`] records of the loader: a warning for each kernel that is not
+/// loaded from this build's PTX or machine code though it could be.
+pub const LOG_TARGET: &str = "warpconv::device";
 
 /// Choice of a device; written `auto`, `gpu`, `gpu:1`, `emulator`, `emulator:75`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

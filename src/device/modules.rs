@@ -1,9 +1,10 @@
-//! The kernels of a context: each is loaded on its first use and stays as long as the context.
+//! The kernels of a context: the image that each is loaded from on its first use. It stays as long
+//! as the context.
 
 use std::ffi::{CStr, CString, c_void};
-use std::path::Path;
-use std::ptr;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::{fmt, ptr};
 
 use cudarc::driver::{CudaContext, result, sys};
 
@@ -11,17 +12,45 @@ use super::context::{LoadedKernel, capability, driver_version};
 use super::cubins::{Cubin, DeviceCubins};
 use super::driver::{driver_error, message, unsupported_ptx};
 use super::emulator_is_loaded;
-use super::image::{Loaded, OVERRIDE, replacement};
+use super::overrides::{self, OVERRIDE};
 use super::watchdog;
 use crate::error::Error;
 use crate::kernels::cost::resident;
 use crate::kernels::{Kernel, KernelId, kernels};
 use crate::ptx;
 
+/// Image that a kernel was loaded from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Loaded {
+    /// The PTX of this build, compiled by the driver.
+    Ptx,
+    /// Machine code of this build's PTX, assembled before.
+    Cubin {
+        /// Architecture that it is assembled for: `sm_80`, `sm_90a`.
+        target: String,
+    },
+    /// PTX of the folder that `WARPCONV_OVERRIDE_PTX` names.
+    Override {
+        /// The folder as it is named.
+        folder: PathBuf,
+    },
+}
+
+impl fmt::Display for Loaded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Loaded::Ptx => f.write_str("PTX, compiled by the driver"),
+            Loaded::Cubin { target } => write!(f, "cubin {target}"),
+            Loaded::Override { folder } => write!(f, "PTX of {}", folder.display()),
+        }
+    }
+}
+
 /// An image as the driver takes it.
 #[derive(Debug)]
-pub(super) struct Image {
-    pub loaded: Loaded,
+struct Image {
+    loaded: Loaded,
     /// A text with its NUL, or an ELF file.
     bytes: Vec<u8>,
 }
@@ -41,7 +70,7 @@ impl Image {
         }
     }
 
-    pub(super) fn text(loaded: Loaded, text: CString) -> Image {
+    fn text(loaded: Loaded, text: CString) -> Image {
         let bytes = text.into_bytes_with_nul();
         Image { loaded, bytes }
     }
@@ -61,7 +90,7 @@ impl Image {
         matches!(self.loaded, Loaded::Cubin { .. })
     }
 
-    /// The PTX version that the text asks for.
+    /// The version of the PTX ISA in the text's `.version`.
     fn version(&self) -> String {
         ptx::version(&String::from_utf8_lossy(&self.bytes)).to_owned()
     }
@@ -158,10 +187,15 @@ impl Modules {
     /// Loads the kernel: a text that replaces it, else machine code, else the build's text. Machine
     /// code that the driver refuses is no error.
     fn load(&self, context: &Arc<CudaContext>, id: KernelId) -> Result<Module, Error> {
-        if let Some(folder) = std::env::var_os(OVERRIDE).filter(|named| !named.is_empty())
-            && let Some(image) = replacement(Path::new(&folder), id)?
+        let named = std::env::var_os(OVERRIDE).filter(|named| !named.is_empty());
+        if let Some(folder) = named.map(PathBuf::from)
+            && let Some(text) = overrides::text(&folder, id)?
         {
-            return load(context, id.kernel(), image);
+            return load(
+                context,
+                id.kernel(),
+                Image::text(Loaded::Override { folder }, text),
+            );
         }
         let cubins = self.cubins.get_or_init(|| {
             // The emulator executes PTX alone.

@@ -33,7 +33,6 @@ impl Graph {
 impl Step {
     /// Every kernel that computes the operation with its verdict, as
     /// `Plan::candidates`: those that accept, best first, then the others.
-    #[doc(hidden)]
     pub fn candidates_within(&self, device: &Capability, limits: &Limits) -> Vec<Candidate> {
         match self {
             Step::Conv(conv) => Plan::candidates_within(conv, device, limits),

@@ -201,7 +201,6 @@ impl Graph {
     ///
     /// # Errors
     /// As [`Graph::prepare`].
-    #[doc(hidden)]
     pub fn prepare_each(
         &self,
         gpu: &Gpu,

@@ -356,6 +356,7 @@ impl Kernel {
     }
 
     /// Bytes of shared memory that a launch must ask for, beyond what the module declares.
+    #[doc(hidden)]
     pub fn dynamic_shared(&self) -> u32 {
         match self.algorithm.family() {
             Family::Mma => mma::dynamic_shared(self),

@@ -107,6 +107,7 @@ impl Capability {
     /// Multiply-adds of 16-bit numbers per clock that the tensor cores of one SM do for kernels of
     /// `arch`, as far as the best programs get: of an H200's 2048 1511 (790 TFLOP/s) by `wgmma` and
     /// 63% of that by `mma.sync`.
+    #[doc(hidden)]
     pub fn tensor_rate(&self, arch: Arch) -> f64 {
         match (self.major, self.minor, arch) {
             (9, 0, Arch::Sm90a) => 1511.0,

@@ -46,7 +46,6 @@ impl<P: Launch> Prepared<P> {
 
     /// Log of the driver's compiler: registers, spills, serialized `wgmma`. Empty for machine code,
     /// for PTX that the driver has compiled before and takes from its cache, and on the emulator.
-    #[doc(hidden)]
     pub fn jit_log(&self) -> &str {
         self.loaded_kernel().jit_log()
     }

@@ -26,8 +26,7 @@ impl Factor {
     /// A factor that was found from a number of measurements.
     ///
     /// # Errors
-    /// [`Error::Factor`] if the value is not a number between [`Factor::MIN`] and
-    /// [`Factor::MAX`].
+    /// [`Error::Factor`], which states the bounds, if the value is not a number within them.
     pub fn new(value: f64, rows: u32) -> Result<Factor, Error> {
         // Not a comparison the other way round: NaN must not pass.
         if (Factor::MIN..=Factor::MAX).contains(&value) {

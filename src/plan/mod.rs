@@ -249,7 +249,7 @@ impl<P: Operation> Plan<P> {
         Plan::ranked(problem, capability, limits, None)
     }
 
-    /// [`Plan::candidates_within`], with estimates multiplied by factors.
+    /// [`Plan::candidates_within`], with estimates multiplied by the factors, if there are any.
     fn ranked(
         problem: &P,
         capability: &Capability,

@@ -254,11 +254,6 @@ pub struct Problem {
 }
 
 impl Problem {
-    /// The blocks of its launch.
-    pub fn blocks(&self) -> u32 {
-        self.plan.grid()
-    }
-
     pub fn new(gpu: &Gpu, id: KernelId) -> Problem {
         let line = format!("{PROBLEM}+{}", id.kernel().dtype.name());
         let conv: Conv2d = line.parse().unwrap();
@@ -294,6 +289,11 @@ impl Problem {
             Tolerance::Exact,
         )
         .is_ok()
+    }
+
+    /// Blocks of the launch.
+    pub fn blocks(&self) -> u32 {
+        self.plan.grid()
     }
 }
 

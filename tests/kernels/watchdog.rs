@@ -181,7 +181,7 @@ fn run(kernel: &str, text: &Text) -> Result<bool, RunError> {
     Ok(problem.right(&problem.run(&gpu)?))
 }
 
-/// The blocks of a kernel's launch.
+/// Blocks of a kernel's launch.
 fn blocks(kernel: &str) -> u32 {
     let gpu = open();
     match kernel {

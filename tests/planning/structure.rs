@@ -204,9 +204,10 @@ fn device_faults(path: &str, text: &str) -> Vec<String> {
             .any(|start| statement.starts_with(start));
         // The entry point, the function specifier, and the operand lists of wgmma.
         let macros = ["config.cuh", "types.cuh", "ptx/wgmma.cuh"];
-        // The variables of the watchdog, which other modules must not have: no template makes a
-        // variable with a given name of C.
-        let conditional = conditional && path != "config.cuh";
+        // The variables of the watchdog, which other modules must not have: no template defines a
+        // variable with C linkage.
+        let watchdog = ["#if CONFIG_WATCHDOG", "#endif"].contains(&statement);
+        let conditional = conditional && !(path == "config.cuh" && watchdog);
         if conditional || (statement.starts_with("#define") && !macros.contains(&path)) {
             fault("the preprocessor decides nothing: use if constexpr or a template");
         }
@@ -323,6 +324,8 @@ fn faults_of_device_code_are_found() {
         lines("config.cuh", "constexpr int TILE_M = CONFIG_TILE_M;\n"),
         0
     );
+    assert_eq!(lines("config.cuh", "#if CONFIG_WATCHDOG\n#endif\n"), 0);
+    assert_eq!(lines("config.cuh", "#if CONFIG_SM > 80\n#endif\n"), 1);
     assert_eq!(lines("mma/mma.cu", "asm volatile(\"ret;\");\n"), 1);
     assert_eq!(lines("ptx/mma.cuh", "asm volatile(\"ret;\");\n"), 0);
     assert_eq!(lines("mma/mma.cu", &"x".repeat(101)), 1);

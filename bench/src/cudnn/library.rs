@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use cudarc::cudnn::sys;
 use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
 
-use crate::cudnn_places::{self, FILE, Location, Search, Surroundings};
+use crate::cudnn_locations::{self, FILE, Location, Search, Surroundings};
 
 /// The environment variable that names the library's file, or its folder.
 pub const VARIABLE: &str = "WARPCONV_CUDNN";
@@ -112,18 +112,18 @@ fn check_same(library: &libloading::Library, file: &Path) -> Result<(), String> 
     }
 }
 
-/// Loads the library from the named place, else by the loader, else from the places where users
-/// have it. Returns its file unless the loader found it.
+/// Loads the library from the named location, else by the loader, else from the locations where
+/// users have it. Returns its file unless the loader found it.
 fn load_somewhere() -> Result<Option<PathBuf>, String> {
     if let Some(named) = std::env::var_os(VARIABLE).filter(|named| !named.is_empty()) {
-        let place = cudnn_places::named(Path::new(&named));
-        let place = place.and_then(|place| load_place(&place).map(|()| place));
-        let place = place.map_err(|why| format!("{VARIABLE} names no cuDNN: {why}"))?;
+        let location = cudnn_locations::named(Path::new(&named));
+        let location = location.and_then(|location| load_location(&location).map(|()| location));
+        let location = location.map_err(|why| format!("{VARIABLE} names no cuDNN: {why}"))?;
         return match is_found() {
-            true => Ok(Some(place.file)),
+            true => Ok(Some(location.file)),
             false => Err(format!(
                 "{VARIABLE} names {}, which is not called {FILE} inside",
-                place.file.display()
+                location.file.display()
             )),
         };
     }
@@ -132,12 +132,12 @@ fn load_somewhere() -> Result<Option<PathBuf>, String> {
     }
     let search = Search::new(&Surroundings::of_process());
     let mut failed = String::new();
-    for place in &search.places {
-        match load_place(place) {
+    for location in &search.locations {
+        match load_location(location) {
             // cudarc later opens the library by name and gets this one, which has that name.
-            Ok(()) if is_found() => return Ok(Some(place.file.clone())),
+            Ok(()) if is_found() => return Ok(Some(location.file.clone())),
             Ok(()) => {}
-            Err(why) => failed.push_str(&format!("; {} fails: {why}", place.file.display())),
+            Err(why) => failed.push_str(&format!("; {} fails: {why}", location.file.display())),
         }
     }
     Err(format!(
@@ -156,11 +156,11 @@ fn is_found() -> bool {
 
 /// Loads cuBLAS and NVRTC, then cuDNN, which opens both by name. Without them it is loaded too: it
 /// needs them for some plans only.
-fn load_place(place: &Location) -> Result<(), String> {
-    for dependency in &place.dependencies {
+fn load_location(location: &Location) -> Result<(), String> {
+    for dependency in &location.dependencies {
         let _plans_that_need_it_fail = load(dependency.as_os_str());
     }
-    load(place.file.as_os_str())
+    load(location.file.as_os_str())
 }
 
 fn load(name: &OsStr) -> Result<(), String> {

@@ -76,14 +76,11 @@ fn enqueue(copy: Copy, handle: Handle) -> Result {
 /// A copy from the caller's pageable memory: only the read is complete when the call returns.
 fn staged(context: &Arc<Context>, stream: &Arc<Stream>, transfer: Transfer) -> Result {
     // Where no earlier task precedes it, the copy runs here, and nothing needs to be staged.
-    match queue::run_if_idle(context, stream, Op::Transfer(transfer)) {
-        Some(Op::Transfer(mut transfer)) => {
-            transfer.stage()?;
-            queue::submit(context, stream, Op::Transfer(transfer), &[]);
-            Ok(())
-        }
-        _ => Ok(()),
+    if let Some(mut transfer) = queue::run_if_idle(context, stream, transfer) {
+        transfer.stage()?;
+        queue::submit(context, stream, Op::Transfer(transfer), &[]);
     }
+    Ok(())
 }
 
 /// One side of a copy's description: `CUmemorytype` 1 host, 2 device, 3 array, 4 either.

@@ -15,6 +15,7 @@ pub trait Unary: Operation {
     type Args: Arguments + Send + Sync + std::fmt::Debug + 'static;
 
     /// True if the output may be the input's own elements.
+    #[doc(hidden)]
     const IN_PLACE: bool;
 
     /// The input, of the output's extents.

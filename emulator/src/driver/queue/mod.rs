@@ -35,6 +35,7 @@ mod wait;
 use std::sync::{Arc, MutexGuard};
 
 use crate::driver::registry::lock;
+use crate::driver::state::transfer::Transfer;
 use crate::driver::state::{Context, GraphExec, Node, Op, Stream, TaskId};
 use crate::driver::status::Result;
 use dag::Finished;
@@ -69,18 +70,23 @@ pub fn submit_and_wait(context: &Arc<Context>, stream: &Arc<Stream>, op: Op) -> 
     context.healthy()
 }
 
-/// Submits a task to a stream and runs it in the calling thread, if ready tasks start at once and
-/// no task is unfinished; returns the operation otherwise. The call does not synchronise the host
-/// with the task.
+/// Submits a copy to a stream and runs it in the calling thread, if ready tasks start at once and
+/// no task is unfinished; returns the copy otherwise. The call does not synchronise the host with
+/// the task.
 ///
 /// The test and the submission are one step: a task that another thread submitted between them
-/// could come first, and the operation would then use the caller's memory after the call.
-pub fn run_if_idle(context: &Arc<Context>, stream: &Arc<Stream>, op: Op) -> Option<Op> {
+/// could come first, and the copy would then use the caller's memory after the call.
+pub fn run_if_idle(
+    context: &Arc<Context>,
+    stream: &Arc<Stream>,
+    transfer: Transfer,
+) -> Option<Transfer> {
     let mut finished = Finished::default();
     let mut state = SCHEDULER.lock();
     if SCHEDULER.schedule != Schedule::Eager || state.dag.len() > 0 {
-        return Some(op);
+        return Some(transfer);
     }
+    let op = Op::Transfer(transfer);
     let id = state.dag.add(context, stream, op, &[], &mut finished);
     if let Some(task) = state.dag.take(id) {
         drop(SCHEDULER.run(state, &task));

@@ -23,9 +23,9 @@ fn names(root: &Path, files: &[PathBuf]) -> Vec<String> {
 
 fn found(root: &Path, search: &Search) -> Vec<String> {
     let files: Vec<PathBuf> = search
-        .places
+        .locations
         .iter()
-        .map(|place| place.file.clone())
+        .map(|location| location.file.clone())
         .collect();
     names(root, &files)
 }

@@ -1,4 +1,4 @@
-//! The places where users have cuDNN 9: Python environments, conda, CUDA toolkits. Nothing is
+//! The locations where users have cuDNN 9: Python environments, conda, CUDA toolkits. Nothing is
 //! loaded here, and nothing is written.
 
 use std::ffi::OsStr;
@@ -35,7 +35,7 @@ pub struct Location {
 }
 
 impl Location {
-    /// The place of a file: its dependencies lie beside it and, in a Python environment, in the
+    /// The location of a file: its dependencies lie beside it and, in a Python environment, in the
     /// sibling folders `nvidia/*/lib`.
     pub fn of(file: PathBuf) -> Location {
         let own = file.parent().unwrap_or(Path::new("")).to_owned();
@@ -53,7 +53,7 @@ impl Location {
     }
 }
 
-/// The place that a user named by a file, or by a folder: that of the library, or one above it.
+/// The location that a user named by a file, or by a folder: that of the library, or one above it.
 pub fn named(path: &Path) -> Result<Location, String> {
     if path.is_file() {
         return Ok(Location::of(path.to_owned()));
@@ -109,8 +109,8 @@ impl Surroundings {
 /// Result of a search.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Search {
-    /// The places found, the most probable first.
-    pub places: Vec<Location>,
+    /// The locations found, the most probable first.
+    pub locations: Vec<Location>,
     /// The folders that were looked through.
     pub looked: Vec<PathBuf>,
 }
@@ -134,12 +134,12 @@ impl Search {
             }
         }
         if let Some(home) = &around.home {
-            for place in [".local", "miniconda3", "anaconda3", "miniforge3"] {
-                search.prefix(&home.join(place));
+            for folder in [".local", "miniconda3", "anaconda3", "miniforge3"] {
+                search.prefix(&home.join(folder));
             }
         }
-        for place in ["usr/local", "usr", "opt/conda"] {
-            search.prefix(&around.root.join(place));
+        for folder in ["usr/local", "usr", "opt/conda"] {
+            search.prefix(&around.root.join(folder));
         }
         search.site(&around.root.join("usr/lib/python3/dist-packages"));
         for toolkit in subfolders(&around.root.join("usr/local"), "cuda") {
@@ -173,8 +173,8 @@ impl Search {
     fn folder(&mut self, folder: &Path) {
         self.note(folder);
         let file = folder.join(FILE);
-        if file.is_file() && !self.places.iter().any(|place| place.file == file) {
-            self.places.push(Location::of(file));
+        if file.is_file() && !self.locations.iter().any(|location| location.file == file) {
+            self.locations.push(Location::of(file));
         }
     }
 
